@@ -1,0 +1,63 @@
+# make book    all the set-up, a run of the quick profile, the rendered book
+# make test    all the set-up, the tests
+#
+# PROFILE=quick|released|full   what to run (workflow/config)
+# CORES=n                       processes at a time, all by default
+# PYTHON=python3.12             which interpreter makes the environment
+# TORCH=cpu|cuda|none           CPU build of torch (default), the CUDA build, or no imaging packages at all
+
+PROFILE ?= quick
+CORES ?= all
+PYTHON ?= python3
+TORCH ?= cpu
+
+torch_index_cpu = --extra-index-url https://download.pytorch.org/whl/cpu
+extras_cpu = imaging,book,dev
+extras_cuda = imaging,book,dev
+extras_none = book,dev
+
+ready = .venv/.ready-$(TORCH)
+pip = .venv/bin/python -m pip --disable-pip-version-check
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: book test lint benchmarks constraints clean
+
+book: $(ready)
+	snakemake --snakefile workflow/Snakefile --workflow-profile workflow/profiles/default \
+	  --cores $(CORES) --config profile=$(PROFILE)
+	@echo "The book: runs/$(PROFILE)/book/_build/html/index.html"
+
+test: $(ready)
+	python -m pytest
+
+lint: $(ready)
+	ruff check
+	ruff format --check
+	python -m pytest -q tests/test_notebooks.py -k committed
+
+benchmarks: $(ready)
+	python tests/benchmarks/knn.py
+
+# Built anew when the requirements or the torch switch change, so that nothing old stays behind
+$(ready): pyproject.toml constraints.txt
+	@$(if $(extras_$(TORCH)),,$(error TORCH is '$(TORCH)', must be cpu, cuda or none))
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "Python 3.11 to 3.13 is needed; name one: make PYTHON=python3.12"; exit 1; }
+	@echo "Setting up .venv: some minutes the first time"
+	$(PYTHON) -m venv --clear .venv
+ifneq ($(TORCH),none)
+	$(pip) install --quiet --quiet --retries 1 --constraint constraints.txt $(torch_index_$(TORCH)) torch
+endif
+	$(pip) install --quiet --quiet --constraint constraints.txt --editable '.[$(extras_$(TORCH))]'
+	@touch $@
+
+# Newest versions that work together, written down
+constraints:
+	$(PYTHON) -m venv --clear .venv
+	$(pip) install --quiet $(torch_index_cpu) --editable '.[$(extras_cpu)]'
+	{ echo '# Tested versions, one set for Python 3.11 to 3.13. Renew with `make constraints`.'; \
+	  $(pip) freeze --exclude-editable | sed 's/+.*//'; } > constraints.txt
+	touch $(ready)
+
+clean:
+	rm -rf .venv runs .snakemake
