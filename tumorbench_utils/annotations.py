@@ -1,0 +1,146 @@
+"""The annotation table of a cohort: one row a sample, its seed point, label, follow-up and clinical columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pandera.pandas as pa
+
+from . import artefacts
+from .cohorts.base import Cohort, seed_point
+
+SHOWN = 5  # faults listed in a message; the rest are counted
+
+
+class AnnotationError(ValueError):
+    """An annotation table that breaks the schema; the message names file, row and column."""
+
+
+def _text(**options) -> pa.Column:
+    return pa.Column(str, pa.Check.str_length(min_value=1, error="is empty"), **options)
+
+
+def _number(*checks: pa.Check, **options) -> pa.Column:
+    return pa.Column(float, list(checks), nullable=True, required=False, coerce=True, **options)
+
+
+BINARY = pa.Check.isin([0, 1], error="is not 0 or 1")
+POSITIVE = pa.Check.ge(0, error="is negative")
+
+SCHEMA = pa.DataFrameSchema(
+    {
+        "sample_id": _text(unique=True),
+        "patient_id": _text(),
+        "image": pa.Column(str, nullable=True, required=False),
+        "x": _number(description="seed point, LPS, mm"),
+        "y": _number(description="seed point, LPS, mm"),
+        "z": _number(description="seed point, LPS, mm"),
+        "label": _number(BINARY, description="endpoint; empty where the cohort has none"),
+        "time_days": _number(POSITIVE, description="follow-up, days"),
+        "event": _number(BINARY, description="1 death, 0 censored"),
+        "volume_ml": _number(POSITIVE, description="tumour volume, ml"),
+        r"clinical_.+": pa.Column(nullable=True, required=False, regex=True),
+    },
+    strict=True,
+)
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """An annotation table and, as a table of its own, the samples left out (sample_id, patient_id, reason)."""
+
+    table: pd.DataFrame
+    excluded: pd.DataFrame
+
+
+def from_rows(cohort: Cohort, rows: pd.DataFrame, variant: str = "paper") -> Annotations:
+    """Annotations of a cohort from the rows of its source table, in their order.
+
+    Columns that the cohort's rules need and the source lacks are an error that names them. Samples without a
+    label under ``variant`` are listed in ``excluded`` with the rule's reason.
+    """
+    endpoint = cohort.endpoint(variant)
+    try:
+        table = pd.DataFrame(
+            {"sample_id": (cohort.sample or cohort.patient)(rows), "patient_id": cohort.patient(rows)}
+        )
+        table = table.join(seed_point(rows))
+        table["label"] = endpoint.label(rows)
+        if cohort.time_days and cohort.event:
+            table["time_days"] = cohort.time_days(rows)
+            table["event"] = cohort.event(rows)
+    except KeyError as missing:
+        raise AnnotationError(
+            f"{cohort.id}: the source table has no column {missing}. It has: {', '.join(map(str, rows.columns))}"
+        ) from missing
+    for ours, theirs in cohort.clinical.items():
+        if theirs in rows:
+            table[f"clinical_{ours}"] = rows[theirs]
+    left_out = table["label"].isna()
+    excluded = table.loc[left_out, ["sample_id", "patient_id"]].assign(reason=endpoint.exclusion)
+    return Annotations(check(table[~left_out], cohort.id), excluded.reset_index(drop=True))
+
+
+def check(table: pd.DataFrame, origin: str) -> pd.DataFrame:
+    """``table`` with columns of the schema's types, or :class:`AnnotationError` with every fault counted.
+
+    ``origin`` (a file's path, a cohort) opens the message. Rows are numbered as a spreadsheet shows the file:
+    the header is row 1.
+    """
+    table = table.reset_index(drop=True)
+    try:
+        return SCHEMA.validate(table, lazy=True)
+    except pa.errors.SchemaErrors as errors:
+        faults = [_fault(case) for _, case in errors.failure_cases.iterrows()]
+    faults = list(dict.fromkeys(faults))
+    more = f"\n  and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    raise AnnotationError(f"{origin}: {len(faults)} faults\n  " + "\n  ".join(faults[:SHOWN]) + more)
+
+
+def _fault(case: pd.Series) -> str:
+    """One failure case of pandera in words."""
+    check_name = str(case["check"])
+    if check_name == "column_in_dataframe":
+        return f"column {case['failure_case']} is missing"
+    if check_name == "column_in_schema":
+        return f"column {case['failure_case']} is not known (own columns are called clinical_...)"
+    reason = {"not_nullable": "is empty", "field_uniqueness": "is a duplicate"}.get(check_name, check_name)
+    if check_name.startswith(("coerce_dtype", "dtype")):
+        reason = (
+            "is not a number" if case["column"] not in ("sample_id", "patient_id", "image") else "is not text"
+        )
+    row = "" if pd.isna(case["index"]) else f"row {int(case['index']) + 2}, "
+    return f"{row}column {case['column']}: {case['failure_case']!r} {reason}"
+
+
+def path_of(run: str | Path, cohort: str) -> Path:
+    """Where a run keeps the annotation table of a cohort."""
+    return Path(run) / "annotations" / f"{cohort}.csv"
+
+
+def write(run: str | Path, cohort: str, annotations: Annotations, record: Mapping) -> Path:
+    """Write table and exclusions (``<cohort>.excluded.csv``) of a cohort into a run, the table last."""
+    path = path_of(run, cohort)
+    artefacts.write_csv(path.with_suffix(".excluded.csv"), annotations.excluded, record)
+    return artefacts.write_csv(path, check(annotations.table, str(path)), record)
+
+
+def read(path: str | Path) -> pd.DataFrame:
+    """Read and check an annotation table; identifiers stay text ("007" is not 7)."""
+    path = Path(path)
+    if not path.exists():
+        raise AnnotationError(f"{path}: no such annotation table")
+    identifiers = dict.fromkeys(("sample_id", "patient_id", "image"), str)
+    try:
+        table = pd.read_csv(path, dtype=identifiers, keep_default_na=True)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise AnnotationError(f"{path}: not a readable CSV table ({error})") from error
+    return check(table, str(path))
+
+
+def read_excluded(run: str | Path, cohort: str) -> pd.DataFrame:
+    """Samples that were left out, each with its reason; an empty table if there are none."""
+    return pd.read_csv(path_of(run, cohort).with_suffix(".excluded.csv"), dtype=str)

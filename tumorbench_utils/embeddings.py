@@ -1,0 +1,185 @@
+"""The embedding table: one vector a sample and trial, as Parquet with its provenance inside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from . import artefacts
+
+SHOWN = 5  # identifiers listed in a message; the rest are counted
+PROVENANCE = b"tumorbench"
+
+
+class EmbeddingError(ValueError):
+    """An embedding table that cannot be trusted; the message names the file and the samples."""
+
+
+@dataclass(frozen=True)
+class EmbeddingTable:
+    """``vectors`` is (n, d) float32; ``sample_id`` (n,) text; ``trial`` (n,) int32, 0 for the seed point itself."""
+
+    sample_id: np.ndarray
+    trial: np.ndarray
+    vectors: np.ndarray
+    provenance: dict
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Annotations and vectors row by row, and every sample that only one side has (sample_id, missing_from).
+
+    ``vectors`` is (n, d), or a dictionary of such arrays by model.
+    """
+
+    annotations: pd.DataFrame
+    vectors: np.ndarray | dict[str, np.ndarray]
+    unmatched: pd.DataFrame
+
+
+def path_of(run: str | Path, cohort: str, model: str) -> Path:
+    """Where a run keeps the embeddings of a cohort by a model."""
+    return Path(run) / "embeddings" / cohort / f"{model}.parquet"
+
+
+def write(
+    path: str | Path,
+    sample_id: Sequence[str],
+    vectors: np.ndarray | Sequence[np.ndarray],
+    provenance: Mapping,
+    trial: Sequence[int] | None = None,
+) -> Path:
+    """Check and write an embedding table atomically.
+
+    ``vectors`` is (n, d), or n vectors of one length d; stored as float32.
+    """
+    ids = np.asarray(sample_id, dtype=object)
+    trials = np.zeros(len(ids), np.int32) if trial is None else np.asarray(trial, np.int32)
+    matrix = np.ascontiguousarray(_matrix(ids, vectors, str(path)), dtype=np.float32)
+    _check(ids, trials, matrix, str(path))
+    column = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
+    table = pa.table(
+        {"sample_id": pa.array(ids, pa.string()), "trial": pa.array(trials), "embedding": column},
+        metadata={PROVENANCE: json.dumps(provenance, sort_keys=True)},
+    )
+    with artefacts.atomic_path(path) as temporary:
+        # one row group, so that reading back gives one contiguous block
+        pq.write_table(
+            table, temporary, row_group_size=max(len(ids), 1), use_dictionary=False, compression="zstd"
+        )
+    return Path(path)
+
+
+def read(path: str | Path) -> EmbeddingTable:
+    """Read and check an embedding table; ``vectors`` is a view of Arrow's own memory (no copy) and read-only."""
+    try:
+        table = pq.read_table(path)
+        stored = table.column("embedding")
+        width = stored.type.list_size
+    except FileNotFoundError as error:
+        raise EmbeddingError(f"{path}: no such embedding table") from error
+    except (pa.ArrowInvalid, OSError, KeyError, AttributeError) as error:
+        raise EmbeddingError(f"{path}: truncated, or not an embedding table ({error})") from error
+    chunk = stored.chunk(0) if stored.num_chunks == 1 else pa.concat_arrays(stored.chunks)
+    vectors = chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, width)
+    ids = table.column("sample_id").to_numpy()
+    trials = table.column("trial").to_numpy()
+    _check(ids, trials, vectors, str(path))
+    provenance = json.loads((table.schema.metadata or {}).get(PROVENANCE, b"{}"))
+    return EmbeddingTable(ids, trials, vectors, provenance)
+
+
+def _matrix(ids: np.ndarray, vectors: np.ndarray | Sequence[np.ndarray], origin: str) -> np.ndarray:
+    if len(vectors) != len(ids):
+        raise EmbeddingError(f"{origin}: {len(ids)} sample_id but {len(vectors)} embeddings")
+    if isinstance(vectors, np.ndarray) and vectors.ndim == 2:
+        return vectors
+    lengths = np.array([np.size(vector) for vector in vectors])
+    usual = int(np.median(lengths)) if len(lengths) else 0
+    odd = lengths != usual
+    if odd.any():
+        raise EmbeddingError(f"{origin}: {odd.sum()} embeddings are not of length {usual}: {_some(ids[odd])}")
+    return np.stack([np.ravel(vector) for vector in vectors]) if len(lengths) else np.empty((0, 0))
+
+
+def _check(ids: np.ndarray, trials: np.ndarray, vectors: np.ndarray, origin: str) -> None:
+    if not len(ids):
+        raise EmbeddingError(f"{origin}: no embeddings")
+    missing = pd.isna(ids) | (ids == "")
+    if missing.any():
+        raise EmbeddingError(
+            f"{origin}: {missing.sum()} rows without a sample_id, the first is row {missing.argmax()}"
+        )
+    repeated = pd.MultiIndex.from_arrays([ids, trials]).duplicated()
+    if repeated.any():
+        raise EmbeddingError(
+            f"{origin}: {repeated.sum()} duplicate sample_id and trial: {_some(ids[repeated])}"
+        )
+    broken = ~np.isfinite(vectors).all(axis=1)
+    if broken.any():
+        raise EmbeddingError(
+            f"{origin}: {broken.sum()} embeddings hold NaN or infinity: {_some(ids[broken])}"
+        )
+    null = ~vectors.any(axis=1)
+    if null.any():  # the cosine distance to it is not defined
+        raise EmbeddingError(f"{origin}: {null.sum()} embeddings are zero throughout: {_some(ids[null])}")
+
+
+def _some(ids: np.ndarray) -> str:
+    more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+    return ", ".join(map(str, ids[:SHOWN])) + more
+
+
+def join(table: EmbeddingTable, annotations: pd.DataFrame, trial: int = 0) -> Joined:
+    """Vectors of ``trial`` in the order of the annotation rows; unmatched samples of either side are listed.
+
+    No sample in common is an error: the two tables are then of different cohorts.
+    """
+    wanted = pd.Index(annotations["sample_id"])
+    rows = np.flatnonzero(table.trial == trial)
+    place = pd.Index(table.sample_id[rows]).get_indexer(wanted)
+    found = place >= 0
+    if not found.any():
+        raise EmbeddingError(
+            f"no sample_id in common: annotations have {_some(wanted.to_numpy())}; "
+            f"embeddings of trial {trial} have {_some(table.sample_id[rows]) or 'none'}"
+        )
+    extra = ~np.isin(np.arange(len(rows)), place)
+    unmatched = pd.DataFrame(
+        {
+            "sample_id": [*wanted[~found], *table.sample_id[rows[extra]]],
+            "missing_from": ["embeddings"] * int((~found).sum()) + ["annotations"] * int(extra.sum()),
+        }
+    )
+    vectors = table.vectors[rows[place[found]]]
+    return Joined(annotations[found].reset_index(drop=True), vectors, unmatched)
+
+
+def load(
+    run: str | Path, cohort: str, models: Sequence[str], annotations: pd.DataFrame
+) -> tuple[Joined, dict]:
+    """Embeddings of several models on the samples that all of them and the annotations have.
+
+    Returns the joined tables, ``vectors`` by model and ``unmatched`` with a column model, and the provenance of
+    each model's table.
+    """
+    tables = {model: read(path_of(run, cohort, model)) for model in models}
+    joined = {model: join(table, annotations) for model, table in tables.items()}
+    common = annotations["sample_id"]
+    for each in joined.values():
+        common = common[common.isin(each.annotations["sample_id"])]
+    if common.empty:
+        raise EmbeddingError(f"{cohort}: no sample has embeddings of all of {', '.join(models)}")
+    shared = annotations[annotations["sample_id"].isin(common)].reset_index(drop=True)
+    vectors = {model: join(table, shared).vectors for model, table in tables.items()}
+    unmatched = pd.concat(
+        [each.unmatched.assign(model=model) for model, each in joined.items()], ignore_index=True
+    )
+    return Joined(shared, vectors, unmatched), {model: table.provenance for model, table in tables.items()}

@@ -1,0 +1,38 @@
+"""Parameters of a notebook: unknown names and wrong types are errors, which papermill alone does not make them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+
+INJECTED = "# Parameters"  # first line of the cell that papermill adds
+
+
+class ParameterError(TypeError):
+    """A notebook was given a parameter that it does not have, or one of the wrong type."""
+
+
+def check(namespace: Mapping, **kinds: type | tuple[type, ...]) -> None:
+    """Check the parameters of the notebook whose ``globals()`` are given.
+
+    ``kinds`` names every parameter with its type. Names that papermill injected are read from the injected cell
+    itself, so variables of a notebook in use are not mistaken for parameters.
+    """
+    unknown = injected_names(namespace.get("In", ())) - set(kinds)
+    if unknown:
+        raise ParameterError(f"unknown parameter {', '.join(sorted(unknown))}. Known: {', '.join(kinds)}")
+    for name, kind in kinds.items():
+        if not isinstance(namespace[name], kind):
+            wanted = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
+            raise ParameterError(f"parameter {name} must be {wanted}, not {namespace[name]!r}")
+
+
+def injected_names(cells: list[str] | tuple[str, ...]) -> set[str]:
+    """Names assigned in the cells, of those executed, that papermill injected."""
+    names = set()
+    for source in cells:
+        if source.lstrip().startswith(INJECTED):
+            for statement in ast.parse(source).body:
+                targets = getattr(statement, "targets", [])
+                names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names

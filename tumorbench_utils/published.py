@@ -1,0 +1,282 @@
+"""What others published: real FMCIB embeddings from the package index, the authors' released features, figures.
+
+Each importer writes the annotation table of a cohort and one embedding table a model into a run, so that later
+stages do not know where embeddings came from. Published figures are never mixed with ours: they come with a
+column ``status`` that says "published".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pyarrow import csv
+
+from . import annotations, artefacts, embeddings, safe_pickle
+from .annotations import Annotations
+from .cohorts import COHORTS
+from .models import MODELS
+
+FIGURES = ("auc", "overlap", "robustness", "seed_kappa")
+CITATION = "Pai et al., 2025, doi 10.21203/rs.3.rs-6630446/v1"
+
+WHEEL = "tumorimagingbench-0.1.4-py3-none-any.whl"
+WHEEL_SHA256 = "a6fef7a24a284e77dbdce94793a01eec632b5aa4952587c4d831216a0ccc6b4f"
+WHEEL_FOLDER = "tumorimagingbench/evaluation/readii_eval"
+WHEEL_MODEL = "fmcib_authors"
+CONTROLS = {
+    "shuffled_roi": "tumour voxels shuffled",
+    "randomized_sampled_roi": "tumour voxels resampled",
+    "shuffled_non_roi": "voxels around the tumour shuffled",
+    "randomized_sampled_non_roi": "voxels around the tumour resampled",
+}
+
+REPOSITORY = "https://media.githubusercontent.com/media/AIM-Harvard/TumorImagingBench"
+COMMIT = "01e7310d62f7fa7584432981a8e302ef9e973ecf"
+RELEASED = {  # cohort: file, SHA-256
+    "luna16": ("luna.pkl", "8bc87df81f715628cb38f116fe7034f2837d6d4eace004f53b647b63d0d83c60"),
+    "dlcs": ("dlcs.pkl", "869cdee9a1ce98f6c9844d73ebb71c96b25940ba1da2eeb1fdb7d9e20be84d46"),
+    "nsclc_radiomics": (
+        "nsclc_radiomics.pkl",
+        "0cbc3539f68cc0ef87f03acfeb7c0673f017e19d7b5251303a34569a5e2a8bc8",
+    ),
+    "nsclc_radiogenomics": (
+        "nsclc_radiogenomics.pkl",
+        "ba12d75fd139b4a32c5f194fb50bc1b931c290fab885d84efbe3bb435bdecf7a",
+    ),
+    "c4c_kits": ("c4c_kits.pkl", "542d10ccc7b926bac4eb1ad077a2704123be47e6de60f456fdd4699038f4bc13"),
+    "colorectal_liver_metastases": (
+        "colorectal_liver_metastases.pkl",
+        "a6aea6fd787bdee4c5a6f98e52d3905aa7ff23cbd87efdc8d69470569ab9e212",
+    ),
+}
+
+
+class PublishedError(ValueError):
+    """A published input that is not what it should be; the message names the file and the fault."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """Annotations of a cohort, and for each model name its samples, (n, d) vectors and provenance."""
+
+    annotations: Annotations
+    tables: Mapping[str, tuple[np.ndarray, np.ndarray, dict]]
+    record: dict
+
+
+def figures(name: str) -> pd.DataFrame:
+    """The study's published figures (``auc``, ``overlap``, ``robustness``, ``seed_kappa``), marked as published."""
+    if name not in FIGURES:
+        raise LookupError(f"no published figures '{name}'. Known: {', '.join(FIGURES)}")
+    with resources.files(__package__).joinpath("data", f"published_{name}.csv").open() as stream:
+        return pd.read_csv(stream).assign(status="published", source=CITATION)
+
+
+def from_registry(cohort: str = "nsclc_radiomics", variant: str = "paper") -> Published:
+    """Real FMCIB embeddings (4,096-d) of 421 NSCLC-Radiomics patients and of their four negative controls.
+
+    They lie in the wheel of ``tumorimagingbench`` 0.1.4 and were made with FMCIB's own recipe (50^3 patch, no
+    clipping), so they are not the features behind the published AUC. Rows are put into the order of the released
+    split files (train, validation, test), on which the paper protocol depends.
+    """
+    if cohort != "nsclc_radiomics":
+        raise LookupError(f"the package index carries embeddings of nsclc_radiomics only, not of '{cohort}'")
+    wheel = artefacts.fetch_wheel("tumorimagingbench==0.1.4", WHEEL, WHEEL_SHA256)
+    inputs = {WHEEL: WHEEL_SHA256}
+    rows, vectors = _wheel_table(wheel, "original", "PatientID")
+    order = released_order()["patient_id"]
+    place = _positions(rows["PatientID"], order, "original.csv")
+    labelled = annotations.from_rows(COHORTS.get(cohort), rows.iloc[place], variant)
+    tables = {WHEEL_MODEL: (order.to_numpy(), vectors[place], _wheel_record(None, inputs))}
+    for control in CONTROLS:
+        rows, vectors = _wheel_table(wheel, f"negative_control_{control}", "PatientID_x")
+        place = _positions(rows["PatientID_x"], order, f"negative_control_{control}.csv")
+        tables[f"{WHEEL_MODEL}_{control}"] = (
+            order.to_numpy(),
+            vectors[place],
+            _wheel_record(control, inputs),
+        )
+    return Published(labelled, tables, artefacts.provenance({"cohort": cohort, "variant": variant}, inputs))
+
+
+def released_order() -> pd.DataFrame:
+    """Patients of NSCLC-Radiomics (patient_id, split) in the order of the released split files."""
+    with resources.files(__package__).joinpath("data", "nsclc_radiomics_order.csv").open() as stream:
+        return pd.read_csv(stream, dtype=str)
+
+
+def _wheel_table(wheel: Path, name: str, patient: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """Clinical rows and (n, 4096) float32 vectors of one CSV table of the wheel."""
+    with zipfile.ZipFile(wheel) as archive, archive.open(f"{WHEEL_FOLDER}/{name}.csv") as stream:
+        table = csv.read_csv(stream)
+    features = [column for column in table.column_names if column.startswith("pred_")]
+    if len(features) != MODELS.get("fmcib").dim or patient not in table.column_names:
+        raise PublishedError(
+            f"{name}.csv: {len(features)} feature columns, and {patient} among {table.num_columns}"
+        )
+    vectors = np.column_stack([table.column(column).to_numpy() for column in features]).astype(np.float32)
+    return table.drop_columns(features).to_pandas(), vectors
+
+
+def _positions(patients: pd.Series, order: pd.Series, origin: str) -> np.ndarray:
+    """Row of each patient of ``order``; every patient must be there once."""
+    if sorted(patients) != sorted(order):
+        odd = sorted(set(patients) ^ set(order))
+        raise PublishedError(
+            f"{origin}: patients differ from the released split files, {len(odd)} of them: {odd[:5]}"
+        )
+    return pd.Index(patients).get_indexer(pd.Index(order))
+
+
+def _wheel_record(control: str | None, inputs: Mapping[str, str]) -> dict:
+    title = "FMCIB, authors' recipe" + (f", {CONTROLS[control]}" if control else "")
+    parameters = {
+        "model": "fmcib",
+        "recipe": "authors",
+        "control": control,
+        "title": title,
+        "source": "registry",
+    }
+    return artefacts.provenance(parameters, inputs)
+
+
+def from_released(cohort: str, variant: str = "paper") -> Published:
+    """The authors' released features of all ten models for one of the six cohorts (some 30 to 120 MB)."""
+    if cohort not in RELEASED:
+        raise LookupError(f"no released features of '{cohort}'. Known: {', '.join(RELEASED)}")
+    name, sha256 = RELEASED[cohort]
+    path = artefacts.fetch_url(f"{REPOSITORY}/{COMMIT}/data/features/{name}", sha256, f"released/{name}")
+    return read_released(path, cohort, variant)
+
+
+def read_released(path: Path, cohort: str, variant: str = "paper") -> Published:
+    """Read a pickle of the released format, without running anything that it asks for.
+
+    ``{model class name: {"train"|"val"|"test": [{"feature": ndarray, "row": Series}, ...]}}``. The rows of the
+    splits are taken in that order; features are pooled to one vector a sample.
+    """
+    inputs = {path.name: artefacts.sha256_of(path)}
+    content = safe_pickle.load(path)
+    models = {model.released_name: model for model in MODELS}
+    if not isinstance(content, dict) or not content:
+        raise PublishedError(f"{path}: holds {type(content).__name__}, not features by model")
+    unknown = set(content) - set(models)
+    if unknown:
+        raise PublishedError(
+            f"{path}: unknown models {sorted(map(str, unknown))}. Known: {', '.join(models)}"
+        )
+    source = COHORTS.get(cohort)
+    tables, labelled = {}, None
+    for released_name, splits in content.items():
+        model = models[released_name]
+        rows, vectors = _released_rows(path, released_name, splits, model.dim)
+        ids = (source.sample or source.patient)(rows).to_numpy()
+        parameters = {"model": model.id, "recipe": "benchmark", "control": None, "title": model.title}
+        tables[model.id] = (ids, vectors, artefacts.provenance(parameters | {"source": "released"}, inputs))
+        if labelled is None:
+            labelled = annotations.from_rows(source, rows, variant)
+    return Published(labelled, tables, artefacts.provenance({"cohort": cohort, "variant": variant}, inputs))
+
+
+def _released_rows(path: Path, name: str, splits: Mapping, dim: int) -> tuple[pd.DataFrame, np.ndarray]:
+    rows, vectors = [], []
+    for split in ("train", "val", "test"):
+        for number, entry in enumerate(splits.get(split) or []):
+            if not isinstance(entry, dict) or set(entry) != {"feature", "row"}:
+                raise PublishedError(f"{path}: {name}, {split}, row {number} is not a feature and a row")
+            rows.append(entry["row"])
+            vectors.append(pool(entry["feature"], dim, f"{path}: {name}, {split}, row {number}"))
+    if not rows:
+        raise PublishedError(f"{path}: {name} has no rows in train, val or test")
+    return pd.DataFrame(rows), np.stack(vectors)
+
+
+def pool(feature: np.ndarray, dim: int, origin: str = "feature") -> np.ndarray:
+    """(dim,) float32 vector of a released feature, whatever its layout: the mean over all axes but the channels.
+
+    Pooled vectors are (dim,) or (1, dim); MedImageInsight kept its slices (48, 1024), CT-CLIP its token map
+    with channels last, PASTA with channels second. The channel axis is the one of length ``dim``.
+    """
+    feature = np.asarray(feature)
+    if feature.size == dim:
+        return feature.reshape(dim).astype(np.float32)
+    axes = [axis for axis, length in enumerate(feature.shape) if length == dim]
+    if len(axes) != 1:
+        raise PublishedError(f"{origin}: shape {feature.shape} has {len(axes) or 'no'} axes of length {dim}")
+    others = tuple(axis for axis in range(feature.ndim) if axis != axes[0])
+    return feature.mean(axis=others, dtype=np.float64).astype(np.float32)
+
+
+SOURCES = {"registry": from_registry, "released": from_released}
+
+
+def provide(
+    run: str | Path, cohort: str, sources: Iterable[str] = ("registry",), variant: str = "paper"
+) -> list[Path]:
+    """Write annotations and embeddings of a cohort into a run, unless they are there; the paths of the embeddings.
+
+    With several sources the annotations are those of the first; the others must agree with them on every sample
+    that both have.
+    """
+    COHORTS.get(cohort)
+    done = Path(run) / "embeddings" / cohort
+    target = annotations.path_of(run, cohort)
+    if target.exists():
+        _check_variant(target, variant)
+        return sorted(done.glob("*.parquet"))
+    paths, first = [], None
+    for source in sources:
+        if source not in SOURCES:
+            raise LookupError(f"unknown source '{source}'. Known: {', '.join(SOURCES)}")
+        given = SOURCES[source](cohort, variant)
+        first = first or given
+        _check_agreement(first.annotations.table, given.annotations.table, source)
+        for name, (ids, vectors, record) in given.tables.items():
+            paths.append(embeddings.write(embeddings.path_of(run, cohort, name), ids, vectors, record))
+    annotations.write(run, cohort, first.annotations, first.record)  # last: it says that the import is whole
+    return sorted(paths)
+
+
+def _check_variant(table: Path, variant: str) -> None:
+    record = json.loads(artefacts.provenance_path(table).read_text(encoding="utf-8"))
+    written = record["parameters"]["variant"]
+    if written != variant:
+        raise PublishedError(
+            f"{table} was made with variant '{written}', not '{variant}': choose another run folder"
+        )
+
+
+def _check_agreement(first: pd.DataFrame, other: pd.DataFrame, source: str) -> None:
+    both = first.merge(other, on="sample_id", suffixes=("", "_other"))
+    odd = both.loc[both["label"] != both["label_other"], "sample_id"]
+    if len(odd):
+        raise PublishedError(
+            f"{source}: {len(odd)} labels differ from those of the first source: {list(odd[:5])}"
+        )
+
+
+def main() -> None:
+    """``python -m tumorbench_utils.published --run runs/quick --cohort nsclc_radiomics --sources registry``"""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", required=True, type=Path, help="folder of the run")
+    parser.add_argument("--cohort", required=True, choices=[cohort.id for cohort in COHORTS])
+    parser.add_argument("--sources", nargs="+", default=["registry"], choices=list(SOURCES))
+    parser.add_argument("--variant", default="paper", help="endpoint rule of the cohort")
+    chosen = parser.parse_args()
+    try:
+        for path in provide(chosen.run, chosen.cohort, chosen.sources, chosen.variant):
+            print(path)
+    except (artefacts.ArtefactError, LookupError, ValueError) as error:
+        parser.exit(1, f"error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()
