@@ -64,9 +64,7 @@ def from_rows(cohort: Cohort, rows: pd.DataFrame, variant: str = "paper") -> Ann
     """
     endpoint = cohort.endpoint(variant)
     try:
-        table = pd.DataFrame(
-            {"sample_id": (cohort.sample or cohort.patient)(rows), "patient_id": cohort.patient(rows)}
-        )
+        table = pd.DataFrame({"sample_id": (cohort.sample or cohort.patient)(rows), "patient_id": cohort.patient(rows)})
         table = table.join(seed_point(rows))
         table["label"] = endpoint.label(rows)
         if cohort.time_days and cohort.event:
@@ -109,9 +107,7 @@ def _fault(case: pd.Series) -> str:
         return f"column {case['failure_case']} is not known (own columns are called clinical_...)"
     reason = {"not_nullable": "is empty", "field_uniqueness": "is a duplicate"}.get(check_name, check_name)
     if check_name.startswith(("coerce_dtype", "dtype")):
-        reason = (
-            "is not a number" if case["column"] not in ("sample_id", "patient_id", "image") else "is not text"
-        )
+        reason = "is not a number" if case["column"] not in ("sample_id", "patient_id", "image") else "is not text"
     row = "" if pd.isna(case["index"]) else f"row {int(case['index']) + 2}, "
     return f"{row}column {case['column']}: {case['failure_case']!r} {reason}"
 

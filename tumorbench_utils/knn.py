@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -69,10 +70,9 @@ class Protocol:
     interval: Callable[[pd.DataFrame], tuple[float, float, float]]
 
     def evaluate(
-        self, embeddings: np.ndarray, labels: Sequence, patients: Sequence, k_max: int = K_MAX
+        self, embeddings: np.ndarray, labels: Sequence, splits: Sequence[Split], k_max: int = K_MAX
     ) -> Evaluation:
-        """:func:`evaluate` with this protocol's splits and preference."""
-        splits = self.split(labels, patients, None)
+        """:func:`evaluate` with this protocol's preference among k; ``splits`` are those of :attr:`split`."""
         return evaluate(embeddings, labels, splits, k_max, self.preference(k_max))
 
 
@@ -87,9 +87,7 @@ def paper_splits(labels: Sequence, seeds: Iterable[int] | None = None) -> list[S
     for seed in _seeds(seeds):
         try:
             # written as the released code computes them: the fractions are rounded up to whole samples
-            rest, test = train_test_split(
-                rows, test_size=1 - TRAIN - VALIDATION, random_state=seed, stratify=labels
-            )
+            rest, test = train_test_split(rows, test_size=1 - TRAIN - VALIDATION, random_state=seed, stratify=labels)
             train, validation = train_test_split(
                 rest, test_size=VALIDATION / (TRAIN + VALIDATION), random_state=seed, stratify=labels[rest]
             )
@@ -112,13 +110,9 @@ def grouped_splits(labels: Sequence, patients: Sequence, seeds: Iterable[int] | 
         )
     splits = []
     for seed in _seeds(seeds):
-        folds = StratifiedGroupKFold(n_splits=10, shuffle=True, random_state=seed).split(
-            labels, labels, patients
-        )
+        folds = StratifiedGroupKFold(n_splits=10, shuffle=True, random_state=seed).split(labels, labels, patients)
         parts = [fold for _, fold in folds]
-        test, validation, train = (
-            np.sort(np.concatenate(part)) for part in (parts[:3], parts[3:5], parts[5:])
-        )
+        test, validation, train = (np.sort(np.concatenate(part)) for part in (parts[:3], parts[3:5], parts[5:]))
         splits.append(Split(seed, train, validation, test))
     return splits
 
@@ -211,7 +205,7 @@ def auc_curve(votes: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     At k the score takes the values 0/k..k/k only, so the Mann-Whitney count needs two histograms, not n^2 pairs.
     """
-    n, k_max = votes.shape
+    k_max = votes.shape[1]
     level = votes + np.arange(k_max) * (k_max + 1)
     counts = np.zeros((2, k_max, k_max + 1))
     for label in (0, 1):
@@ -230,9 +224,7 @@ def mean_aucs(
     means, repeats = [], list(repeats)
     for start in range(0, len(repeats), 10):  # ten sets at a time share one ordering of the neighbours
         some = repeats[start : start + 10]
-        scores = evaluate(
-            embeddings, labels, [split for splits in some for split in splits], preference=preference
-        )
+        scores = evaluate(embeddings, labels, [split for splits in some for split in splits], preference=preference)
         owner = np.repeat(np.arange(len(some)), [len(splits) for splits in some])
         means.append(scores.scores["test_auc"].groupby(owner).mean().to_numpy())
     return np.concatenate(means)
@@ -243,10 +235,7 @@ def reordered_splits(labels: Sequence, draws: int, seed: int = 0) -> list[list[S
     labels, rng = np.asarray(labels), np.random.default_rng(seed)
     orders = [rng.permutation(len(labels)) for _ in range(draws)]
     return [
-        [
-            Split(s.seed, order[s.train], order[s.validation], order[s.test])
-            for s in paper_splits(labels[order])
-        ]
+        [Split(s.seed, order[s.train], order[s.validation], order[s.test]) for s in paper_splits(labels[order])]
         for order in orders
     ]
 
@@ -255,6 +244,11 @@ def reseeded_splits(labels: Sequence, draws: int) -> list[list[Split]]:
     """Paper splits of the rows as given, with ten other seeds each time (20-29, 30-39, ...)."""
     starts = range(FIRST_SEED + N_SPLITS, FIRST_SEED + N_SPLITS * (draws + 1), N_SPLITS)
     return [paper_splits(labels, range(start, start + N_SPLITS)) for start in starts]
+
+
+def path_of(run: str | Path, cohort: str, model: str) -> Path:
+    """Where a run keeps the test predictions of a model on a cohort."""
+    return Path(run) / "predictions" / cohort / f"{model}.parquet"
 
 
 def predictions_table(
@@ -288,9 +282,7 @@ def optuna_study(embeddings: np.ndarray, labels: Sequence, split: Split, k_max: 
     def objective(trial: optuna.Trial) -> float:
         classifier = KNeighborsClassifier(n_neighbors=trial.suggest_int("k", 1, k_max), metric="cosine")
         classifier.fit(vectors[split.train], labels[split.train])
-        return roc_auc_score(
-            labels[split.validation], classifier.predict_proba(vectors[split.validation])[:, 1]
-        )
+        return roc_auc_score(labels[split.validation], classifier.predict_proba(vectors[split.validation])[:, 1])
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.GridSampler({"k": list(range(1, k_max + 1))})

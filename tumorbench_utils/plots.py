@@ -17,11 +17,13 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 from scipy import stats
 from sklearn.metrics import roc_curve
 
 # Okabe and Ito's colours, told apart by colour-blind readers and on light and dark pages
 OURS, PUBLISHED, CONTROL, SECOND, MUTED = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A8A8A"
+THEMED = {"--tb-ours": OURS, "--tb-published": PUBLISHED, "--tb-control-2": CONTROL, "--tb-control": MUTED}
 INK = "#010203"  # stands for the page's own text colour
 WIDTH = 6.0  # inches; ten points of text stay readable when a phone shrinks this to its width
 CHANCE = 0.5
@@ -73,10 +75,10 @@ def inline_svg(figure: Figure, alt: str) -> str:
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL).replace(INK, "currentColor")
+    for name, colour in THEMED.items():  # a page may define lighter shades for its dark theme
+        svg = svg.replace(colour.lower(), f"var({name}, {colour})")
     label = html.escape(alt, quote=True)
-    opening = (
-        f'<svg role="img" aria-label="{label}" style="width:100%;height:auto;max-width:{WIDTH * 120:.0f}px"'
-    )
+    opening = f'<svg role="img" aria-label="{label}" style="width:100%;height:auto;max-width:{WIDTH * 120:.0f}px"'
     # identifiers must differ between the figures of one page
     prefix = f"f{abs(hash((svg, alt))) % 10**8}-"
     svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}", svg)
@@ -120,9 +122,7 @@ def _kaplan_meier(axis: Axes, annotations: pd.DataFrame) -> None:
     axis.plot(years[~dead], survival.evaluate(years[~dead]), "|", color=OURS, markersize=5)
     axis.axvline(2, color=PUBLISHED, linestyle="--", linewidth=1)
     axis.text(2.1, 1.0, "two years", color=PUBLISHED, fontsize=9, va="top")
-    axis.set(
-        xlabel="years of follow-up", ylabel="share alive", ylim=(0, 1.03), xlim=(0, None), title="Follow-up"
-    )
+    axis.set(xlabel="years of follow-up", ylabel="share alive", ylim=(0, 1.03), xlim=(0, None), title="Follow-up")
 
 
 def auc_forest(table: pd.DataFrame) -> Figure:
@@ -131,9 +131,7 @@ def auc_forest(table: pd.DataFrame) -> Figure:
     ``table`` has the columns title, series, auc, low, high; rows keep their order, series "published" is hollow.
     """
     names, series = list(dict.fromkeys(table["title"])), list(dict.fromkeys(table["series"]))
-    colours = dict(
-        zip([name for name in series if name != "published"], (OURS, CONTROL, SECOND), strict=False)
-    )
+    colours = dict(zip([name for name in series if name != "published"], (OURS, CONTROL, SECOND), strict=False))
     figure, (axis,) = canvas(0.9 + 0.42 * len(names) + 0.16 * len(series))
     offsets = np.linspace(-0.2, 0.2, len(series)) if len(series) > 1 else [0.0]
     with matplotlib.rc_context(STYLE):
@@ -170,12 +168,8 @@ def validation_curves(curves: np.ndarray, chosen: Sequence[int], study: pd.DataF
         axis.plot(k, curves.mean(axis=0), color=OURS, linewidth=2.2, label="their mean")
         axis.plot(k, curves[split], color=CONTROL, linewidth=1.4, label=f"split {split}")
         axis.plot(study["k"], study["auc"], "o", color=PUBLISHED, markersize=3.5, markerfacecolor="none")
-        axis.plot(
-            [], [], "o", color=PUBLISHED, markersize=4, markerfacecolor="none", label=f"Optuna, split {split}"
-        )
-        axis.plot(
-            chosen, curves[np.arange(len(curves)), np.asarray(chosen) - 1], "v", color=INK, markersize=5
-        )
+        axis.plot([], [], "o", color=PUBLISHED, markersize=4, markerfacecolor="none", label=f"Optuna, split {split}")
+        axis.plot(chosen, curves[np.arange(len(curves)), np.asarray(chosen) - 1], "v", color=INK, markersize=5)
         axis.plot([], [], "v", color=INK, markersize=5, label="chosen k")
         axis.axhline(CHANCE, color=INK, linestyle=":", linewidth=1)
         axis.set(xlabel="neighbours k", ylabel="validation AUC", xlim=(0, k[-1] + 1))
@@ -265,7 +259,7 @@ def auc_heatmap(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def bold_max(table: pd.DataFrame, caption: str = "", digits: int = 3) -> pd.io.formats.style.Styler:
+def table(frame: pd.DataFrame, caption: str = "", digits: int = 3) -> Styler:
     """A table for a page: numbers with ``digits`` decimals, no index, a caption."""
-    styler = table.style.format(precision=digits, na_rep="–").hide(axis="index")
+    styler = frame.style.format(precision=digits, thousands=",", na_rep="–").hide(axis="index")
     return styler.set_caption(caption) if caption else styler

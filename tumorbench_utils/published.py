@@ -80,6 +80,46 @@ def figures(name: str) -> pd.DataFrame:
         return pd.read_csv(stream).assign(status="published", source=CITATION)
 
 
+def auc_of(cohort: str, records: Mapping[str, Mapping]) -> pd.DataFrame:
+    """Published AUCs for the embedding tables of a run: model (the table's name), auc, low, high, same_features.
+
+    ``records`` holds the parameters in each table's provenance. ``same_features`` says whether the published figure
+    was made of features by the same recipe. Tables of models that the study does not have are left out.
+    """
+    study = figures("auc").query("cohort == @cohort").set_index("model")
+    rows = [
+        {
+            "model": name,
+            **study.loc[record["model"], ["auc", "ci_low", "ci_high", "status"]],
+            "same_features": record["recipe"] == "benchmark",
+        }
+        for name, record in records.items()
+        if record["model"] in study.index and not record["control"]
+    ]
+    columns = ["model", "auc", "ci_low", "ci_high", "status", "same_features"]
+    return pd.DataFrame(rows, columns=columns).rename(columns={"ci_low": "low", "ci_high": "high"})
+
+
+def comparison_note(comparison: pd.DataFrame, variant: str) -> str:
+    """Why published and recomputed AUCs need not be equal, in words for the page (columns as of the notebook)."""
+    notes = []
+    if not comparison["same_features"].all():
+        notes.append(
+            "**Not the same features.** The published figure was made of patches of 48 x 48 x 48 voxels, clipped at "
+            "-1024 and 2048 HU; the embeddings here were made with the recipe of FMCIB's authors, 50 x 50 x 50 voxels "
+            "and no clipping. Patients, labels, splits and method are the same. That the two figures agree says that "
+            "the finding does not hang on those details of the recipe, not that the features were reproduced."
+        )
+    if comparison["same_features"].any():
+        notes.append(
+            "**Same features.** These are the embeddings that the study's authors released, so the difference should "
+            "vanish but for the rounding of distances, which can swap two nearly equal neighbours."
+        )
+    if variant != "paper":
+        notes.append(f"**Another endpoint.** This page uses the rule `{variant}`; the published figures used `paper`.")
+    return "\n\n".join(notes) or "The study has no published AUC for these models on this cohort."
+
+
 def from_registry(cohort: str = "nsclc_radiomics", variant: str = "paper") -> Published:
     """Real FMCIB embeddings (4,096-d) of 421 NSCLC-Radiomics patients and of their four negative controls.
 
@@ -119,9 +159,7 @@ def _wheel_table(wheel: Path, name: str, patient: str) -> tuple[pd.DataFrame, np
         table = csv.read_csv(stream)
     features = [column for column in table.column_names if column.startswith("pred_")]
     if len(features) != MODELS.get("fmcib").dim or patient not in table.column_names:
-        raise PublishedError(
-            f"{name}.csv: {len(features)} feature columns, and {patient} among {table.num_columns}"
-        )
+        raise PublishedError(f"{name}.csv: {len(features)} feature columns, and {patient} among {table.num_columns}")
     vectors = np.column_stack([table.column(column).to_numpy() for column in features]).astype(np.float32)
     return table.drop_columns(features).to_pandas(), vectors
 
@@ -130,9 +168,7 @@ def _positions(patients: pd.Series, order: pd.Series, origin: str) -> np.ndarray
     """Row of each patient of ``order``; every patient must be there once."""
     if sorted(patients) != sorted(order):
         odd = sorted(set(patients) ^ set(order))
-        raise PublishedError(
-            f"{origin}: patients differ from the released split files, {len(odd)} of them: {odd[:5]}"
-        )
+        raise PublishedError(f"{origin}: patients differ from the released split files, {len(odd)} of them: {odd[:5]}")
     return pd.Index(patients).get_indexer(pd.Index(order))
 
 
@@ -170,9 +206,7 @@ def read_released(path: Path, cohort: str, variant: str = "paper") -> Published:
         raise PublishedError(f"{path}: holds {type(content).__name__}, not features by model")
     unknown = set(content) - set(models)
     if unknown:
-        raise PublishedError(
-            f"{path}: unknown models {sorted(map(str, unknown))}. Known: {', '.join(models)}"
-        )
+        raise PublishedError(f"{path}: unknown models {sorted(map(str, unknown))}. Known: {', '.join(models)}")
     source = COHORTS.get(cohort)
     tables, labelled = {}, None
     for released_name, splits in content.items():
@@ -218,9 +252,7 @@ def pool(feature: np.ndarray, dim: int, origin: str = "feature") -> np.ndarray:
 SOURCES = {"registry": from_registry, "released": from_released}
 
 
-def provide(
-    run: str | Path, cohort: str, sources: Iterable[str] = ("registry",), variant: str = "paper"
-) -> list[Path]:
+def provide(run: str | Path, cohort: str, sources: Iterable[str] = ("registry",), variant: str = "paper") -> list[Path]:
     """Write annotations and embeddings of a cohort into a run, unless they are there; the paths of the embeddings.
 
     With several sources the annotations are those of the first; the others must agree with them on every sample
@@ -249,18 +281,14 @@ def _check_variant(table: Path, variant: str) -> None:
     record = json.loads(artefacts.provenance_path(table).read_text(encoding="utf-8"))
     written = record["parameters"]["variant"]
     if written != variant:
-        raise PublishedError(
-            f"{table} was made with variant '{written}', not '{variant}': choose another run folder"
-        )
+        raise PublishedError(f"{table} was made with variant '{written}', not '{variant}': choose another run folder")
 
 
 def _check_agreement(first: pd.DataFrame, other: pd.DataFrame, source: str) -> None:
     both = first.merge(other, on="sample_id", suffixes=("", "_other"))
     odd = both.loc[both["label"] != both["label_other"], "sample_id"]
     if len(odd):
-        raise PublishedError(
-            f"{source}: {len(odd)} labels differ from those of the first source: {list(odd[:5])}"
-        )
+        raise PublishedError(f"{source}: {len(odd)} labels differ from those of the first source: {list(odd[:5])}")
 
 
 def main() -> None:

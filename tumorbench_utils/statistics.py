@@ -19,9 +19,7 @@ def binary_labels(labels: Sequence) -> np.ndarray:
     strange = ~np.isin(values, (0.0, 1.0))
     if strange.any():
         shown = sorted({str(value) for value in np.asarray(labels)[strange]})[:5]
-        raise LabelError(
-            f"labels must be 0 or 1; {strange.sum()} of {len(values)} are not: {', '.join(shown)}"
-        )
+        raise LabelError(f"labels must be 0 or 1; {strange.sum()} of {len(values)} are not: {', '.join(shown)}")
     if len(np.unique(values)) < 2:
         only = f"all {len(values)} labels are {int(values[0])}" if len(values) else "there are no labels"
         raise LabelError(f"{only}: an AUC needs both classes")
@@ -87,18 +85,14 @@ def paired_bootstrap(
     base = _sorted(predictions[reference])
     people, person = np.unique([patients[sample] for sample in base["sample_id"]], return_inverse=True)
     rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=draws).astype(
-        np.float32
-    )
+    weights = rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=draws).astype(np.float32)
     weights = np.vstack([np.ones(len(people), np.float32), weights])  # the first draw is the data themselves
     others = [name for name in predictions if name != reference]
     aucs = {reference: _weighted_aucs(base, person, weights)}
     for name in others:
         frame = _sorted(predictions[name])
         if not frame[["split", "sample_id", "label"]].equals(base[["split", "sample_id", "label"]]):
-            raise ValueError(
-                f"'{name}' and '{reference}' were not tested on the same samples: no paired difference"
-            )
+            raise ValueError(f"'{name}' and '{reference}' were not tested on the same samples: no paired difference")
         aucs[name] = _weighted_aucs(frame, person, weights)
     table = pd.DataFrame([_difference(name, aucs[name], aucs[reference]) for name in others])
     return table.assign(p_holm=holm(table["p"])) if len(table) else table

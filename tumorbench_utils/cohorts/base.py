@@ -91,9 +91,4 @@ def survives(time_days: Column, event: Column) -> Column:
 def seed_point(rows: pd.DataFrame) -> pd.DataFrame:
     """Columns x, y, z (LPS, mm) of the released tables, NaN where a table has none."""
     names = {"coordX": "x", "coordY": "y", "coordZ": "z"}
-    return (
-        rows.reindex(columns=list(names))
-        .rename(columns=names)
-        .astype(float)
-        .replace([np.inf, -np.inf], np.nan)
-    )
+    return rows.reindex(columns=list(names)).rename(columns=names).astype(float).replace([np.inf, -np.inf], np.nan)

@@ -18,7 +18,7 @@ COHORT = Cohort(
     endpoints={
         "paper": Endpoint(
             title="two-year survival",
-            rule="survival time of at least 730 days, censored or not (LUNG1-406, censored at 314 days, counts as dead)",
+            rule="survival time of at least 730 days, censored or not (LUNG1-406, censored at 314 days, is kept as 0)",
             label=lambda rows: (TIME(rows) >= TWO_YEARS).astype(float),
             positives=169,
             negatives=252,

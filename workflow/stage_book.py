@@ -1,0 +1,188 @@
+"""Put a book together: prose, executed notebooks, generated tables and MathJax, in ``<run>/book``, ready to build.
+
+Nothing is executed. Prose cells are taken from the notebooks' sources of today, so that a corrected sentence shows
+without a rerun; code and outputs are those of the run.
+"""
+
+import argparse
+import json
+import profile as run_profile
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from tumorbench_utils import plots, published
+from tumorbench_utils.cohorts import COHORTS
+from tumorbench_utils.models import MODELS
+
+ROOT = Path(__file__).parents[1]
+MATHJAX_PARTS = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2")
+
+
+def main() -> None:
+    """``python workflow/stage_book.py --run runs/quick --profile quick``"""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--profile", required=True, help="name of its profile")
+    chosen = parser.parse_args()
+    stage(chosen.run, run_profile.load(chosen.profile))
+
+
+def stage(run: Path, profile: dict) -> Path:
+    """Stage the book of a run; its folder."""
+    book = run / "book"
+    shutil.rmtree(book, ignore_errors=True)
+    shutil.copytree(ROOT / "book", book, ignore=shutil.ignore_patterns("__pycache__", "_build"))
+    copy_mathjax(book / "_static" / "mathjax" / "es5")
+    pages = [stage_page(run, book, name, page) for name, group in profile["pages"].items() for page in group.items()]
+    fill_contents(book / "_toc.yml", pages)
+    generated = book / "_generated"
+    generated.mkdir()
+    (generated / "headline.md").write_text(headline(run))
+    (generated / "published_auc.md").write_text(published_auc())
+    (generated / "models_table.md").write_text(models_table())
+    (generated / "cohorts_table.md").write_text(cohorts_table())
+    return book
+
+
+def copy_mathjax(target: Path) -> None:
+    """The part of MathJax that the book needs, from the package that carries it."""
+    files = metadata.files("sphinx-mathjax-offline") or []
+    script = next(Path(file.locate()) for file in files if file.name == MATHJAX_PARTS[0])
+    target.mkdir(parents=True)
+    shutil.copy(script, target)
+    shutil.copytree(script.parent / MATHJAX_PARTS[1], target / MATHJAX_PARTS[1])
+
+
+def stage_page(run: Path, book: Path, stage_name: str, page: tuple[str, dict]) -> str:
+    """Copy one executed notebook into the book with today's prose and a title of its own; its path there."""
+    name, parameters = page
+    executed = json.loads((run / "notebooks" / stage_name / f"{name}.ipynb").read_text())
+    source = json.loads((ROOT / "notebooks" / f"{stage_name}.ipynb").read_text())
+    target = book / "notebooks" / stage_name / f"{name}.ipynb"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(with_prose(executed, source, COHORTS.get(parameters["cohort"]).title)))
+    return f"notebooks/{stage_name}/{name}"
+
+
+def with_prose(executed: dict, source: dict, subject: str) -> dict:
+    """Cells of ``source`` in their order, code cells as executed; ``subject`` is added to the first heading."""
+    ran = {cell["id"]: cell for cell in executed["cells"]}
+    cells = []
+    for cell in source["cells"]:
+        cells.append(ran[cell["id"]] if cell["cell_type"] == "code" else dict(cell))
+        if "parameters" in cell["metadata"].get("tags", []):
+            cells += [one for one in executed["cells"] if "injected-parameters" in one["metadata"].get("tags", [])]
+    for cell in cells:
+        if "injected-parameters" in cell["metadata"].get("tags", []):
+            cell["metadata"]["tags"].append("hide-input")
+    first = "".join(cells[0]["source"]).splitlines()
+    cells[0]["source"] = "\n".join([f"{first[0]}: {subject}", *first[1:]])
+    return {**executed, "cells": cells}
+
+
+def fill_contents(toc: Path, pages: list[str]) -> None:
+    """Enter the pages of the run under "Results"."""
+    contents = yaml.safe_load(toc.read_text())
+    results = next(part for part in contents["parts"] if part["caption"] == "Results")
+    results["chapters"] = [{"file": page} for page in pages]
+    toc.write_text(yaml.safe_dump(contents, sort_keys=False))
+
+
+def headline(run: Path) -> str:
+    """The landing page's figure: all cohorts as a heat map, or one cohort with its controls."""
+    paths = [path for path in sorted((run / "results" / "3_knn_evaluation").glob("*.csv")) if path.stem in COHORTS]
+    results = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
+    grouped = results[results["protocol"] == "grouped"]
+    return figure(_all_cohorts(grouped) if results["cohort"].nunique() > 1 else _one_cohort(grouped))
+
+
+def _all_cohorts(results: pd.DataFrame) -> plots.Shown:
+    models = results[results["kind"] == "model"]
+    table = models.pivot_table(index="title", columns="cohort", values="auc", sort=False)
+    best = models.loc[models.groupby("cohort")["auc"].idxmax()].set_index("cohort")["title"]
+    return plots.Shown(
+        plots.auc_heatmap(table.rename(columns={cohort.id: cohort.title for cohort in COHORTS})),
+        "AUC of a nearest-neighbour vote, patient-grouped splits. White is chance. No model leads on every cohort.",
+        "Heat map of AUC, models by cohorts. Best: "
+        + "; ".join(f"{COHORTS.get(cohort).title} {title}" for cohort, title in best.items()),
+    )
+
+
+def _one_cohort(results: pd.DataFrame) -> plots.Shown:
+    cohort = COHORTS.get(results["cohort"].iloc[0])
+    model, endpoint = results.iloc[0], cohort.endpoint(results["variant"].iloc[0])
+    values = f"{model['auc']:.2f} ({model['low']:.2f} to {model['high']:.2f})"
+    return plots.Shown(
+        plots.auc_forest(results),
+        f"{endpoint.title.capitalize()} of {model['n']} patients of {cohort.title} from real embeddings of their tumours, "
+        f"and of the same scans with voxels scrambled. The model reaches an AUC of {values}, chance is 0.5: "
+        "the interval says what ten splits of one cohort can tell. A control as good as the model is a warning.",
+        f"Dot plot of AUC with 95 % intervals. {model['title']}: {values}; then four negative controls: "
+        + "; ".join(f"{row.title} {row.auc:.2f}" for row in results.iloc[1:].itertuples()),
+    )
+
+
+def figure(shown: plots.Shown) -> str:
+    """A figure as a raw HTML block of a Markdown page."""
+    return f"```{{raw}} html\n{shown._repr_html_()}\n```\n"
+
+
+def published_auc() -> str:
+    """Table of the AUCs as published, models by cohorts."""
+    auc = published.figures("auc").pivot(index="model", columns="cohort", values="auc")
+    cohorts = [cohort for cohort in COHORTS if cohort.id in auc]
+    rows = [
+        [model.title, *(f"[{auc.loc[model.id, cohort.id]:.3f}]{{.tb-published}}" for cohort in cohorts)]
+        for model in MODELS
+    ]
+    return markdown_table(["model", *(cohort.title for cohort in cohorts)], rows)
+
+
+def models_table() -> str:
+    """The ten models as the registry has them."""
+    head = ["model", "learnt by", "architecture", "pretraining data", "dimensions", "million parameters (paper)"]
+    head += ["licence of code", "licence of weights", "overlap with the cohorts"]
+    rows = [
+        [
+            f"{model.title} ({model.year}) {{cite}}`{model.citation}`",
+            model.objective,
+            model.architecture,
+            model.pretraining,
+            f"{model.dim:,}",
+            f"{model.parameters_encoder:.1f} ({model.parameters_paper:.1f})",
+            model.code_licence,
+            model.weights_licence,
+            model.overlap,
+        ]
+        for model in MODELS
+    ]
+    return markdown_table(head, rows)
+
+
+def cohorts_table() -> str:
+    """The cohorts as the registry has them, a row an endpoint rule."""
+    rows = []
+    for cohort in COHORTS:
+        head = [f"{cohort.title} {{cite}}`{cohort.citation}`", cohort.anatomy, cohort.size]
+        for variant, endpoint in (cohort.endpoints or {"–": None}).items():
+            counts = f"{endpoint.positives:,} / {endpoint.negatives:,}" if endpoint else "–"
+            rows.append(
+                [*head, endpoint.title if endpoint else "none: test-retest", f"`{variant}`", counts, cohort.licence]
+            )
+    head = ["cohort", "anatomy", "size", "endpoint", "variant", "positive / negative", "licence of images"]
+    return markdown_table(head, rows)
+
+
+def markdown_table(head: list[str], rows: list[list[str]]) -> str:
+    """A MyST table that scrolls in its own box on a narrow screen."""
+    lines = [head, ["---"] * len(head), *rows]
+    body = "\n".join("| " + " | ".join(str(cell).replace("|", "/") for cell in line) + " |" for line in lines)
+    return f"\n{body}\n"
+
+
+if __name__ == "__main__":
+    main()
