@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -208,17 +208,19 @@ def _pip_download(requirement: str, folder: str) -> None:
         )
 
 
-def provenance(parameters: Mapping, inputs: Mapping[str, str] | None = None) -> dict:
-    """What a result was made of: versions, parameters, and the SHA-256 of each input.
+def provenance(parameters: Mapping, inputs: Mapping[str, str] | Iterable[Path] = ()) -> dict:
+    """What a result was made of: versions, parameters, and the SHA-256 of each input (hashes by name, or files).
 
     It holds no time and no path, so that the same run gives the same bytes.
     """
+    if not isinstance(inputs, Mapping):
+        inputs = {path.name: sha256_of(path) for path in inputs}
     versions = {name: _version(name) for name in RECORDED_PACKAGES}
     versions |= {"python": platform.python_version(), "tumorbench": __version__}
     return {
         "versions": {name: version for name, version in sorted(versions.items()) if version},
         "parameters": dict(parameters),
-        "inputs": dict(inputs or {}),
+        "inputs": dict(inputs),
     }
 
 

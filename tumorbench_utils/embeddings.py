@@ -170,3 +170,18 @@ def load(run: str | Path, cohort: str, models: Sequence[str], annotations: pd.Da
     vectors = {model: join(table, shared).vectors for model, table in tables.items()}
     unmatched = pd.concat([each.unmatched.assign(model=model) for model, each in joined.items()], ignore_index=True)
     return Joined(shared, vectors, unmatched), {model: table.provenance for model, table in tables.items()}
+
+
+def coverage(joined: Joined) -> pd.DataFrame:
+    """One row a model of a :func:`load`: its name, dimensions, samples used, and samples that either side lacks."""
+    missing = joined.unmatched.groupby(["model", "missing_from"]).size()
+    return pd.DataFrame(
+        {
+            "embeddings": model,
+            "dimensions": vectors.shape[1],
+            "samples used": len(vectors),
+            "without annotation": int(missing.get((model, "annotations"), 0)),
+            "without embedding": int(missing.get((model, "embeddings"), 0)),
+        }
+        for model, vectors in joined.vectors.items()
+    )

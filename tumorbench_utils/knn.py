@@ -7,19 +7,24 @@ at each k follows from counting how often each score occurs in either class.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import optuna
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from sklearn.neighbors import KNeighborsClassifier
+from tqdm import TqdmWarning
 
 from . import statistics
 from .registry import Registry
+
+if TYPE_CHECKING:
+    import optuna
 
 K_MAX = 50
 N_SPLITS = 10
@@ -230,14 +235,19 @@ def mean_aucs(
     return np.concatenate(means)
 
 
-def reordered_splits(labels: Sequence, draws: int, seed: int = 0) -> list[list[Split]]:
-    """Paper splits (seeds 10-19) of ``draws`` random row orders, expressed in the rows as given."""
-    labels, rng = np.asarray(labels), np.random.default_rng(seed)
-    orders = [rng.permutation(len(labels)) for _ in range(draws)]
+def reordered(labels: Sequence, order: np.ndarray) -> list[Split]:
+    """Paper splits (seeds 10-19) of the rows in another ``order``, expressed in the rows as given."""
+    labels, order = np.asarray(labels), np.asarray(order)
     return [
-        [Split(s.seed, order[s.train], order[s.validation], order[s.test]) for s in paper_splits(labels[order])]
-        for order in orders
+        Split(split.seed, order[split.train], order[split.validation], order[split.test])
+        for split in paper_splits(labels[order])
     ]
+
+
+def reordered_splits(labels: Sequence, draws: int, seed: int = 0) -> list[list[Split]]:
+    """:func:`reordered` for ``draws`` random orders."""
+    rng = np.random.default_rng(seed)
+    return [reordered(labels, rng.permutation(len(labels))) for _ in range(draws)]
 
 
 def reseeded_splits(labels: Sequence, draws: int) -> list[list[Split]]:
@@ -251,25 +261,29 @@ def path_of(run: str | Path, cohort: str, model: str) -> Path:
     return Path(run) / "predictions" / cohort / f"{model}.parquet"
 
 
-def predictions_table(
-    evaluations: Mapping[str, Evaluation], sample_id: Sequence[str], patient_id: Sequence[str]
-) -> pd.DataFrame:
-    """Test predictions of one model under each protocol, as a run keeps them.
+def predictions_table(evaluations: Mapping[str, Evaluation], annotations: pd.DataFrame) -> pd.DataFrame:
+    """Test predictions of one model by protocol, as a run keeps them, with the identifiers of the samples.
 
     Columns: protocol, split, sample_id, patient_id, label, probability, k.
     """
-    samples, patients = np.asarray(sample_id), np.asarray(patient_id)
-    frames = []
-    for protocol, evaluation in evaluations.items():
-        frame = evaluation.predictions
-        names = {
-            "protocol": protocol,
-            "sample_id": samples[frame["row"]],
-            "patient_id": patients[frame["row"]],
-        }
-        frames.append(frame.assign(**names))
-    columns = ["protocol", "split", "sample_id", "patient_id", "label", "probability", "k"]
-    return pd.concat(frames, ignore_index=True)[columns]
+    frames = [evaluation.predictions.assign(protocol=name) for name, evaluation in evaluations.items()]
+    table = pd.concat(frames, ignore_index=True)
+    for identifier in ("sample_id", "patient_id"):
+        table[identifier] = annotations[identifier].to_numpy()[table["row"]]
+    return table[["protocol", "split", "sample_id", "patient_id", "label", "probability", "k"]]
+
+
+def auc_table(results: Mapping[str, Mapping[str, Evaluation]]) -> pd.DataFrame:
+    """Mean test AUC with the protocol's interval: model, protocol, series (its title), auc, low, high.
+
+    ``results`` holds evaluations by model and protocol.
+    """
+    rows = [
+        (model, protocol, PROTOCOLS.get(protocol).title, *PROTOCOLS.get(protocol).interval(evaluation.scores))
+        for model, evaluations in results.items()
+        for protocol, evaluation in evaluations.items()
+    ]
+    return pd.DataFrame(rows, columns=["model", "protocol", "series", "auc", "low", "high"])
 
 
 def optuna_study(embeddings: np.ndarray, labels: Sequence, split: Split, k_max: int = K_MAX) -> optuna.Study:
@@ -284,6 +298,9 @@ def optuna_study(embeddings: np.ndarray, labels: Sequence, split: Split, k_max: 
         classifier.fit(vectors[split.train], labels[split.train])
         return roc_auc_score(labels[split.validation], classifier.predict_proba(vectors[split.validation])[:, 1])
 
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)  # Optuna looks for a notebook widget that a page cannot keep
+        import optuna
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.GridSampler({"k": list(range(1, k_max + 1))})
     study = optuna.create_study(direction="maximize", sampler=sampler)

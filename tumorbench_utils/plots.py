@@ -71,7 +71,7 @@ def inline_svg(figure: Figure, alt: str) -> str:
     """The figure as an ``<svg>`` element that fills its column and takes the page's text colour."""
     stream = io.StringIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(stream, format="svg", bbox_inches="tight", pad_inches=0.04, metadata={"Date": None})
+        figure.savefig(stream, format="svg", metadata={"Date": None})
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL).replace(INK, "currentColor")
@@ -179,7 +179,7 @@ def validation_curves(curves: np.ndarray, chosen: Sequence[int], study: pd.DataF
 
 def roc_bands(predictions: Mapping[str, pd.DataFrame]) -> Figure:
     """Mean ROC curve over splits with the central 95 % of the splits; (split, label, probability) by title."""
-    figure, (axis,) = canvas(4.2)
+    figure, (axis,) = canvas(4.6)
     grid = np.linspace(0, 1, 101)
     colours = sns.color_palette([OURS, PUBLISHED, CONTROL, SECOND, MUTED], len(predictions))
     with matplotlib.rc_context(STYLE):
@@ -204,7 +204,7 @@ def roc_bands(predictions: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def differences(table: pd.DataFrame) -> Figure:
-    """Paired AUC differences with intervals; ``table`` has title, difference, low, high, p_holm."""
+    """Paired AUC differences with intervals; ``table`` has control, difference, low, high, p_holm."""
     figure, (axis,) = canvas(0.8 + 0.42 * len(table))
     with matplotlib.rc_context(STYLE):
         place = np.arange(len(table))
@@ -220,7 +220,7 @@ def differences(table: pd.DataFrame) -> Figure:
                 fontsize=9,
             )
         axis.axvline(0, color=INK, linestyle=":", linewidth=1)
-        axis.set_yticks(place, table["title"])
+        axis.set_yticks(place, table["control"])
         axis.set(xlabel="difference in AUC", ylim=(len(table) - 0.5, -0.5))
         axis.margins(x=0.22)
         axis.grid(axis="y", visible=False)
@@ -263,3 +263,11 @@ def table(frame: pd.DataFrame, caption: str = "", digits: int = 3) -> Styler:
     """A table for a page: numbers with ``digits`` decimals, no index, a caption."""
     styler = frame.style.format(precision=digits, thousands=",", na_rep="–").hide(axis="index")
     return styler.set_caption(caption) if caption else styler
+
+
+def provenance(record: Mapping) -> Styler:
+    """What a page was made of: versions, parameters and the start of each input's SHA-256."""
+    rows = [("version", name, version) for name, version in record["versions"].items()]
+    rows += [("parameter", name, value) for name, value in record["parameters"].items()]
+    rows += [("input, SHA-256", name, f"{digest[:16]}…") for name, digest in record["inputs"].items()]
+    return table(pd.DataFrame(rows, columns=["what", "name", "value"]), "What this page was made of")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -32,10 +32,10 @@ WHEEL_SHA256 = "a6fef7a24a284e77dbdce94793a01eec632b5aa4952587c4d831216a0ccc6b4f
 WHEEL_FOLDER = "tumorimagingbench/evaluation/readii_eval"
 WHEEL_MODEL = "fmcib_authors"
 CONTROLS = {
-    "shuffled_roi": "tumour voxels shuffled",
-    "randomized_sampled_roi": "tumour voxels resampled",
-    "shuffled_non_roi": "voxels around the tumour shuffled",
-    "randomized_sampled_non_roi": "voxels around the tumour resampled",
+    "shuffled_roi": "tumour shuffled",
+    "randomized_sampled_roi": "tumour resampled",
+    "shuffled_non_roi": "surroundings shuffled",
+    "randomized_sampled_non_roi": "surroundings resampled",
 }
 
 REPOSITORY = "https://media.githubusercontent.com/media/AIM-Harvard/TumorImagingBench"
@@ -120,6 +120,17 @@ def comparison_note(comparison: pd.DataFrame, variant: str) -> str:
     return "\n\n".join(notes) or "The study has no published AUC for these models on this cohort."
 
 
+def controls_note(title: str, lost: Sequence[str], controls: int) -> str:
+    """What the negative controls say of a model, in words for the page; ``lost`` names those that lose."""
+    if len(lost):
+        return f"{len(lost)} of {controls} negative controls lose against {title}: {', '.join(lost)}."
+    return (
+        f"None of the {controls} negative controls loses against {title}. Whatever its embeddings tell of the endpoint "
+        "here, they tell it as well when the arrangement of the voxels is destroyed: the figure above chance is no "
+        "evidence that the model reads the texture of the tumour."
+    )
+
+
 def from_registry(cohort: str = "nsclc_radiomics", variant: str = "paper") -> Published:
     """Real FMCIB embeddings (4,096-d) of 421 NSCLC-Radiomics patients and of their four negative controls.
 
@@ -173,7 +184,7 @@ def _positions(patients: pd.Series, order: pd.Series, origin: str) -> np.ndarray
 
 
 def _wheel_record(control: str | None, inputs: Mapping[str, str]) -> dict:
-    title = "FMCIB, authors' recipe" + (f", {CONTROLS[control]}" if control else "")
+    title = CONTROLS[control] if control else "FMCIB (own recipe)"
     parameters = {
         "model": "fmcib",
         "recipe": "authors",

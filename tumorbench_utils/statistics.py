@@ -68,22 +68,21 @@ def _limits(mean: float, margin: float) -> tuple[float, float, float]:
 def paired_bootstrap(
     predictions: Mapping[str, pd.DataFrame],
     reference: str,
-    patients: Mapping[str, str],
     draws: int = 5000,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Differences in mean test AUC to ``reference``, with patient bootstrap intervals and Holm-corrected p-values.
 
-    ``predictions`` maps a name to per-sample test predictions (split, sample_id, label, probability), the same
-    samples in every one; ``patients`` maps sample_id to patient_id. Patients are drawn with replacement, all
-    their samples with them, the same draw for both sides of a difference; the splits stay as they are, and a
-    difference is the mean over splits. p is two-sided: twice the smaller tail of the draws beyond zero, with one
-    added to both counts. The interval speaks of other patients, not of other splits.
+    ``predictions`` maps a name to per-sample test predictions (split, sample_id, patient_id, label, probability),
+    the same samples in every one. Patients are drawn with replacement, all their samples with them, the same draw
+    for both sides of a difference; the splits stay as they are, and a difference is the mean over splits. p is
+    two-sided: twice the smaller tail of the draws beyond zero, with one added to both counts. The interval speaks
+    of other patients, not of other splits.
 
     Returns one row a compared name: name, auc, reference_auc, difference, low, high, p, p_holm.
     """
     base = _sorted(predictions[reference])
-    people, person = np.unique([patients[sample] for sample in base["sample_id"]], return_inverse=True)
+    people, person = np.unique(base["patient_id"].to_numpy(str), return_inverse=True)
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=draws).astype(np.float32)
     weights = np.vstack([np.ones(len(people), np.float32), weights])  # the first draw is the data themselves
@@ -94,8 +93,9 @@ def paired_bootstrap(
         if not frame[["split", "sample_id", "label"]].equals(base[["split", "sample_id", "label"]]):
             raise ValueError(f"'{name}' and '{reference}' were not tested on the same samples: no paired difference")
         aucs[name] = _weighted_aucs(frame, person, weights)
-    table = pd.DataFrame([_difference(name, aucs[name], aucs[reference]) for name in others])
-    return table.assign(p_holm=holm(table["p"])) if len(table) else table
+    columns = ["name", "auc", "reference_auc", "difference", "low", "high", "p"]
+    table = pd.DataFrame([_difference(name, aucs[name], aucs[reference]) for name in others], columns=columns)
+    return table.assign(p_holm=holm(table["p"]))
 
 
 def _sorted(frame: pd.DataFrame) -> pd.DataFrame:

@@ -79,7 +79,9 @@ def with_prose(executed: dict, source: dict, subject: str) -> dict:
     for cell in cells:
         if "injected-parameters" in cell["metadata"].get("tags", []):
             cell["metadata"]["tags"].append("hide-input")
-    first = "".join(cells[0]["source"]).splitlines()
+        if cell["cell_type"] == "markdown":  # a page lies one folder deeper than its source
+            cell["source"] = "".join(cell["source"]).replace("](../book/", "](../../")
+    first = cells[0]["source"].splitlines()
     cells[0]["source"] = "\n".join([f"{first[0]}: {subject}", *first[1:]])
     return {**executed, "cells": cells}
 
@@ -118,10 +120,10 @@ def _one_cohort(results: pd.DataFrame) -> plots.Shown:
     values = f"{model['auc']:.2f} ({model['low']:.2f} to {model['high']:.2f})"
     return plots.Shown(
         plots.auc_forest(results),
-        f"{endpoint.title.capitalize()} of {model['n']} patients of {cohort.title} from real embeddings of their tumours, "
-        f"and of the same scans with voxels scrambled. The model reaches an AUC of {values}, chance is 0.5: "
-        "the interval says what ten splits of one cohort can tell. A control as good as the model is a warning.",
-        f"Dot plot of AUC with 95 % intervals. {model['title']}: {values}; then four negative controls: "
+        f"{endpoint.title.capitalize()} of {model['n']} patients of {cohort.title}, told from embeddings of their "
+        f"tumours: AUC {values}, chance is 0.5. Below, the same with voxels scrambled, inside the tumour or around it. "
+        "A control that does as well as the model says that the model need not have read what was scrambled.",
+        f"Dot plot of AUC with 95 % intervals. {model['title']}: {values}; then negative controls: "
         + "; ".join(f"{row.title} {row.auc:.2f}" for row in results.iloc[1:].itertuples()),
     )
 
