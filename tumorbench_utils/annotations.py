@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from . import artefacts
 from .cohorts.base import Cohort, seed_point
 
 SHOWN = 5  # faults listed in a message; the rest are counted
+EMPTY = {"keep_default_na": False, "na_values": [""]}  # only an empty field is missing: "NA" may be a name
 
 
 class AnnotationError(ValueError):
@@ -74,6 +77,10 @@ def from_rows(cohort: Cohort, rows: pd.DataFrame, variant: str = "paper") -> Ann
         raise AnnotationError(
             f"{cohort.id}: the source table has no column {missing}. It has: {', '.join(map(str, rows.columns))}"
         ) from missing
+    except ValueError as error:
+        raise AnnotationError(
+            f"{cohort.id}: the source table holds a value that the rules cannot read ({error})"
+        ) from error
     for ours, theirs in cohort.clinical.items():
         if theirs in rows:
             table[f"clinical_{ours}"] = rows[theirs]
@@ -88,14 +95,20 @@ def check(table: pd.DataFrame, origin: str) -> pd.DataFrame:
     ``origin`` (a file's path, a cohort) opens the message. Rows are numbered as a spreadsheet shows the file:
     the header is row 1.
     """
+    if table.empty:
+        raise AnnotationError(f"{origin}: no samples")
     table = table.reset_index(drop=True)
     try:
         return SCHEMA.validate(table, lazy=True)
     except pa.errors.SchemaErrors as errors:
-        faults = [_fault(case) for _, case in errors.failure_cases.iterrows()]
-    faults = list(dict.fromkeys(faults))
+        cases = errors.failure_cases
+    # where a value is not a number, the other checks of its column ran on text and blame every row
+    unread = cases["check"].astype(str).str.startswith("coerce_dtype")
+    cases = cases[unread | ~cases["column"].isin(cases.loc[unread, "column"])]
+    faults = list(dict.fromkeys(_fault(case) for _, case in cases.iterrows()))
     more = f"\n  and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-    raise AnnotationError(f"{origin}: {len(faults)} faults\n  " + "\n  ".join(faults[:SHOWN]) + more)
+    count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
+    raise AnnotationError(f"{origin}: {count}\n  " + "\n  ".join(faults[:SHOWN]) + more)
 
 
 def _fault(case: pd.Series) -> str:
@@ -131,12 +144,24 @@ def read(path: str | Path) -> pd.DataFrame:
         raise AnnotationError(f"{path}: no such annotation table")
     identifiers = dict.fromkeys(("sample_id", "patient_id", "image"), str)
     try:
-        table = pd.read_csv(path, dtype=identifiers, keep_default_na=True)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+        _check_whole(text, str(path))
+        table = pd.read_csv(io.StringIO(text), dtype=identifiers, **EMPTY)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error, UnicodeDecodeError) as error:
         raise AnnotationError(f"{path}: not a readable CSV table ({error})") from error
     return check(table, str(path))
 
 
+def _check_whole(text: str, origin: str) -> None:
+    """pandas would fill up a row that is cut off, and take half a number for a number."""
+    widths = [len(row) for row in csv.reader(io.StringIO(text))]
+    for row, width in enumerate(widths, start=1):
+        if width != widths[0]:
+            raise AnnotationError(f"{origin}: row {row} has {width} columns, the header {widths[0]}")
+    if widths and not text.endswith("\n"):
+        raise AnnotationError(f"{origin}: row {len(widths)} has no end of line; the file may be cut off")
+
+
 def read_excluded(run: str | Path, cohort: str) -> pd.DataFrame:
     """Samples that were left out, each with its reason; an empty table if there are none."""
-    return pd.read_csv(path_of(run, cohort).with_suffix(".excluded.csv"), dtype=str)
+    return pd.read_csv(path_of(run, cohort).with_suffix(".excluded.csv"), dtype=str, **EMPTY)

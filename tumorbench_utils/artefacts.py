@@ -31,7 +31,7 @@ from tqdm import tqdm
 from . import __version__
 
 PROVENANCE = b"tumorbench"  # key in the metadata of a Parquet file
-CHUNK = 1 << 20  # bytes
+CHUNK = 1 << 16  # bytes, the most that an interrupted transfer loses
 TIMEOUT = (10, 60)  # seconds: to connect, between two bytes
 RETRIED = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 RECORDED_PACKAGES = ("numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "torch")
@@ -130,7 +130,7 @@ def fetch_url(url: str, sha256: str, name: str | None = None, *, tries: int = 5,
         partial = target.with_name(target.name + ".part")
         resumed = partial.exists()
         _download(url, partial, tries, pause)
-        if resumed and sha256_of(partial) != sha256:
+        if resumed and sha256_of(partial) != sha256.lower():
             partial.unlink()  # the first half may be of another file: once more, from nothing
             _download(url, partial, tries, pause)
         os.replace(check_sha256(partial, sha256, url), target)

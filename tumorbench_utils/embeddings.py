@@ -61,6 +61,8 @@ def write(
     """
     ids = np.asarray(sample_id, dtype=object)
     trials = np.zeros(len(ids), np.int32) if trial is None else np.asarray(trial, np.int32)
+    if len(trials) != len(ids):
+        raise EmbeddingError(f"{path}: {len(ids)} sample_id but {len(trials)} trials")
     matrix = np.ascontiguousarray(_matrix(ids, vectors, str(path)), dtype=np.float32)
     _check(ids, trials, matrix, str(path))
     column = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
@@ -78,16 +80,19 @@ def read(path: str | Path) -> EmbeddingTable:
     """Read and check an embedding table; ``vectors`` is a view of Arrow's own memory (no copy) and read-only."""
     try:
         table = pq.read_table(path)
-        stored = table.column("embedding")
-        width = stored.type.list_size
+        ids, trials, stored = (table.column(name) for name in ("sample_id", "trial", "embedding"))
+        if not (pa.types.is_fixed_size_list(stored.type) and pa.types.is_float32(stored.type.value_type)):
+            raise EmbeddingError(f"{path}: embedding is {stored.type}, not a fixed-size list of float32")
+        chunk = stored.chunk(0) if stored.num_chunks == 1 else pa.concat_arrays(stored.chunks)
+        if trials.null_count or chunk.null_count or chunk.flatten().null_count:
+            # flatten() drops a null row, which would give the later vectors to the wrong samples
+            raise EmbeddingError(f"{path}: nulls in trial or embedding")
+        vectors = chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, stored.type.list_size)
     except FileNotFoundError as error:
         raise EmbeddingError(f"{path}: no such embedding table") from error
-    except (pa.ArrowInvalid, OSError, KeyError, AttributeError) as error:
+    except (pa.ArrowInvalid, OSError, KeyError) as error:
         raise EmbeddingError(f"{path}: truncated, or not an embedding table ({error})") from error
-    chunk = stored.chunk(0) if stored.num_chunks == 1 else pa.concat_arrays(stored.chunks)
-    vectors = chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, width)
-    ids = table.column("sample_id").to_numpy()
-    trials = table.column("trial").to_numpy()
+    ids, trials = ids.to_numpy(), trials.to_numpy()
     _check(ids, trials, vectors, str(path))
     provenance = json.loads((table.schema.metadata or {}).get(artefacts.PROVENANCE, b"{}"))
     return EmbeddingTable(ids, trials, vectors, provenance)
@@ -99,7 +104,7 @@ def _matrix(ids: np.ndarray, vectors: np.ndarray | Sequence[np.ndarray], origin:
     if isinstance(vectors, np.ndarray) and vectors.ndim == 2:
         return vectors
     lengths = np.array([np.size(vector) for vector in vectors])
-    usual = int(np.median(lengths)) if len(lengths) else 0
+    usual = np.bincount(lengths).argmax() if len(lengths) else 0
     odd = lengths != usual
     if odd.any():
         raise EmbeddingError(f"{origin}: {odd.sum()} embeddings are not of length {usual}: {_some(ids[odd])}")
@@ -109,9 +114,12 @@ def _matrix(ids: np.ndarray, vectors: np.ndarray | Sequence[np.ndarray], origin:
 def _check(ids: np.ndarray, trials: np.ndarray, vectors: np.ndarray, origin: str) -> None:
     if not len(ids):
         raise EmbeddingError(f"{origin}: no embeddings")
-    missing = pd.isna(ids) | (ids == "")
+    missing = np.array([not (isinstance(one, str) and one) for one in ids])
     if missing.any():
-        raise EmbeddingError(f"{origin}: {missing.sum()} rows without a sample_id, the first is row {missing.argmax()}")
+        first = missing.argmax()
+        raise EmbeddingError(
+            f"{origin}: {missing.sum()} sample_id are no text, the first in row {first}: {ids[first]!r}"
+        )
     repeated = pd.MultiIndex.from_arrays([ids, trials]).duplicated()
     if repeated.any():
         raise EmbeddingError(f"{origin}: {repeated.sum()} duplicate sample_id and trial: {_some(ids[repeated])}")
@@ -128,10 +136,10 @@ def _some(ids: np.ndarray) -> str:
     return ", ".join(map(str, ids[:SHOWN])) + more
 
 
-def join(table: EmbeddingTable, annotations: pd.DataFrame, trial: int = 0) -> Joined:
+def join(table: EmbeddingTable, annotations: pd.DataFrame, trial: int = 0, origin: str = "embeddings") -> Joined:
     """Vectors of ``trial`` in the order of the annotation rows; unmatched samples of either side are listed.
 
-    No sample in common is an error: the two tables are then of different cohorts.
+    No sample in common is an error, opened by ``origin``: the two tables are then of different cohorts.
     """
     wanted = pd.Index(annotations["sample_id"])
     rows = np.flatnonzero(table.trial == trial)
@@ -139,7 +147,7 @@ def join(table: EmbeddingTable, annotations: pd.DataFrame, trial: int = 0) -> Jo
     found = place >= 0
     if not found.any():
         raise EmbeddingError(
-            f"no sample_id in common: annotations have {_some(wanted.to_numpy())}; "
+            f"{origin}: no sample_id in common: annotations have {_some(wanted.to_numpy())}; "
             f"embeddings of trial {trial} have {_some(table.sample_id[rows]) or 'none'}"
         )
     extra = ~np.isin(np.arange(len(rows)), place)
@@ -160,7 +168,8 @@ def load(run: str | Path, cohort: str, models: Sequence[str], annotations: pd.Da
     each model's table.
     """
     tables = {model: read(path_of(run, cohort, model)) for model in models}
-    joined = {model: join(table, annotations) for model, table in tables.items()}
+    origins = {model: str(path_of(run, cohort, model)) for model in models}
+    joined = {model: join(table, annotations, origin=origins[model]) for model, table in tables.items()}
     common = annotations["sample_id"]
     for each in joined.values():
         common = common[common.isin(each.annotations["sample_id"])]

@@ -273,6 +273,18 @@ def predictions_table(evaluations: Mapping[str, Evaluation], annotations: pd.Dat
     return table[["protocol", "split", "sample_id", "patient_id", "label", "probability", "k"]]
 
 
+def scores_table(results: Mapping[str, Mapping[str, Evaluation]]) -> pd.DataFrame:
+    """Scores of every split, by model and protocol."""
+    return pd.concat(
+        [
+            evaluation.scores.assign(model=model, protocol=protocol)
+            for model, evaluations in results.items()
+            for protocol, evaluation in evaluations.items()
+        ],
+        ignore_index=True,
+    )
+
+
 def auc_table(results: Mapping[str, Mapping[str, Evaluation]]) -> pd.DataFrame:
     """Mean test AUC with the protocol's interval: model, protocol, series (its title), auc, low, high.
 

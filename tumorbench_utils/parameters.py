@@ -22,16 +22,17 @@ def check(namespace: Mapping, **kinds: type | tuple[type, ...]) -> None:
     if unknown:
         raise ParameterError(f"unknown parameter {', '.join(sorted(unknown))}. Known: {', '.join(kinds)}")
     for name, kind in kinds.items():
-        if not isinstance(namespace[name], kind):
-            wanted = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
-            raise ParameterError(f"parameter {name} must be {wanted}, not {namespace[name]!r}")
+        allowed, value = kind if isinstance(kind, tuple) else (kind,), namespace[name]
+        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):  # True is an int too
+            wanted = " or ".join(each.__name__ for each in allowed)
+            raise ParameterError(f"parameter {name} must be {wanted}, not {value!r}")
 
 
 def injected_names(cells: list[str] | tuple[str, ...]) -> set[str]:
     """Names assigned in the cells, of those executed, that papermill injected."""
     names = set()
     for source in cells:
-        if source.lstrip().startswith(INJECTED):
+        if source.lstrip().split("\n", 1)[0].rstrip() == INJECTED:
             for statement in ast.parse(source).body:
                 targets = getattr(statement, "targets", [])
                 names |= {target.id for target in targets if isinstance(target, ast.Name)}

@@ -6,6 +6,7 @@ takes the colour of the page, light or dark.
 
 from __future__ import annotations
 
+import hashlib
 import html
 import io
 import re
@@ -25,7 +26,7 @@ from sklearn.metrics import roc_curve
 OURS, PUBLISHED, CONTROL, SECOND, MUTED = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A8A8A"
 THEMED = {"--tb-ours": OURS, "--tb-published": PUBLISHED, "--tb-control-2": CONTROL, "--tb-control": MUTED}
 INK = "#010203"  # stands for the page's own text colour
-WIDTH = 6.0  # inches; ten points of text stay readable when a phone shrinks this to its width
+WIDTH = 4.8  # inches: about the width of a phone, so that text of 9.5 points is nowhere too small
 CHANCE = 0.5
 
 STYLE = {
@@ -35,7 +36,7 @@ STYLE = {
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": INK,
-    "axes.titlesize": 10,
+    "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.spines.top": False,
@@ -44,10 +45,10 @@ STYLE = {
     "ytick.color": INK,
     "grid.color": INK,
     "grid.alpha": 0.12,
-    "font.size": 10,
+    "font.size": 9.5,
     "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": 8.5,
     "svg.fonttype": "none",
     "svg.hashsalt": "tumorbench",
 }
@@ -77,12 +78,12 @@ def inline_svg(figure: Figure, alt: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL).replace(INK, "currentColor")
     for name, colour in THEMED.items():  # a page may define lighter shades for its dark theme
         svg = svg.replace(colour.lower(), f"var({name}, {colour})")
-    label = html.escape(alt, quote=True)
-    opening = f'<svg role="img" aria-label="{label}" style="width:100%;height:auto;max-width:{WIDTH * 120:.0f}px"'
     # identifiers must differ between the figures of one page
-    prefix = f"f{abs(hash((svg, alt))) % 10**8}-"
-    svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}", svg)
-    return re.sub(r'<svg width="[^"]*" height="[^"]*"', opening, svg, count=1)
+    prefix = "f" + hashlib.sha256((alt + svg).encode()).hexdigest()[:8] + "-"
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}", svg)
+    size = f'style="width:100%;height:auto;max-width:{WIDTH * 130:.0f}px"'
+    opening = f' role="img" aria-label="{html.escape(alt, quote=True)}" {size}'
+    return re.sub(r' width="[^"]*pt" height="[^"]*pt"', opening, svg, count=1)
 
 
 def canvas(height: float, columns: int = 1, **options) -> tuple[Figure, np.ndarray]:
@@ -121,7 +122,7 @@ def _kaplan_meier(axis: Axes, annotations: pd.DataFrame) -> None:
     axis.fill_between(x, low, high, step="post", color=OURS, alpha=0.2, linewidth=0)
     axis.plot(years[~dead], survival.evaluate(years[~dead]), "|", color=OURS, markersize=5)
     axis.axvline(2, color=PUBLISHED, linestyle="--", linewidth=1)
-    axis.text(2.1, 1.0, "two years", color=PUBLISHED, fontsize=9, va="top")
+    axis.text(2.1, 1.0, "two years", color=PUBLISHED, fontsize=8.5, va="top")
     axis.set(xlabel="years of follow-up", ylabel="share alive", ylim=(0, 1.03), xlim=(0, None), title="Follow-up")
 
 
@@ -131,7 +132,7 @@ def auc_forest(table: pd.DataFrame) -> Figure:
     ``table`` has the columns title, series, auc, low, high; rows keep their order, series "published" is hollow.
     """
     names, series = list(dict.fromkeys(table["title"])), list(dict.fromkeys(table["series"]))
-    colours = dict(zip([name for name in series if name != "published"], (OURS, CONTROL, SECOND), strict=False))
+    colours = dict(zip([name for name in series if name != "published"], (OURS, SECOND, CONTROL), strict=False))
     figure, (axis,) = canvas(0.9 + 0.42 * len(names) + 0.16 * len(series))
     offsets = np.linspace(-0.2, 0.2, len(series)) if len(series) > 1 else [0.0]
     with matplotlib.rc_context(STYLE):
@@ -153,8 +154,9 @@ def auc_forest(table: pd.DataFrame) -> Figure:
         axis.axvline(CHANCE, color=INK, linestyle=":", linewidth=1)
         axis.set_yticks(range(len(names)), names)
         axis.set(xlabel="AUC (dotted: chance)", ylim=(len(names) - 0.5, -0.5))
+        axis.locator_params(axis="x", nbins=6)
         axis.grid(axis="y", visible=False)
-        figure.legend(loc="outside upper left", ncols=min(len(series), 3))
+        figure.legend(loc="outside upper left", ncols=2)
     return figure
 
 
@@ -217,12 +219,13 @@ def differences(table: pd.DataFrame) -> Figure:
                 xytext=(6, 0),
                 textcoords="offset points",
                 va="center",
-                fontsize=9,
+                fontsize=8.5,
             )
         axis.axvline(0, color=INK, linestyle=":", linewidth=1)
         axis.set_yticks(place, table["control"])
         axis.set(xlabel="difference in AUC", ylim=(len(table) - 0.5, -0.5))
         axis.margins(x=0.22)
+        axis.locator_params(axis="x", nbins=6)
         axis.grid(axis="y", visible=False)
     return figure
 
@@ -236,10 +239,11 @@ def spread(samples: Mapping[str, Sequence[float]], marks: Mapping[str, float], l
             axis.plot(values, row + jitter, "o", color=OURS, markersize=3, alpha=0.35, markeredgewidth=0)
             axis.plot(np.quantile(values, (0.025, 0.975)), [row, row], color=OURS, linewidth=2.2)
             axis.plot(np.mean(values), row, "o", color=OURS, markersize=8)
-        for (name, value), colour in zip(marks.items(), (PUBLISHED, CONTROL, SECOND), strict=False):
+        for (name, value), colour in zip(marks.items(), (SECOND, CONTROL, MUTED), strict=False):
             axis.axvline(value, color=colour, linestyle="--", linewidth=1.4, label=f"{name}: {value:.3f}")
         axis.set_yticks(range(len(samples)), list(samples))
         axis.set(xlabel=label, ylim=(len(samples) - 0.5, -0.5))
+        axis.locator_params(axis="x", nbins=6)
         axis.grid(axis="y", visible=False)
         figure.legend(loc="outside upper left", ncols=2)
     return figure

@@ -51,7 +51,7 @@ RELEASED = {  # cohort: file, SHA-256
         "nsclc_radiogenomics.pkl",
         "ba12d75fd139b4a32c5f194fb50bc1b931c290fab885d84efbe3bb435bdecf7a",
     ),
-    "c4c_kits": ("c4c_kits.pkl", "542d10ccc7b926bac4eb1ad077a2704123be47e6de60f456fdd4699038f4bc13"),
+    "c4kc_kits": ("c4c_kits.pkl", "542d10ccc7b926bac4eb1ad077a2704123be47e6de60f456fdd4699038f4bc13"),
     "colorectal_liver_metastases": (
         "colorectal_liver_metastases.pkl",
         "a6aea6fd787bdee4c5a6f98e52d3905aa7ff23cbd87efdc8d69470569ab9e212",

@@ -1,4 +1,4 @@
-"""Hash of what a notebook runs: its code cells and the package's modules they use, but no prose.
+"""Hash of what a notebook runs: its code cells, the package's modules they use and its data, but no prose.
 
 A rule that carries it as a parameter runs again when code changes and not when a sentence does.
 """
@@ -26,11 +26,17 @@ def of_module(name: str) -> str:
     return digest([], reached({name}))
 
 
+def of_script(path: Path) -> str:
+    """Hash of a script and of every module of the package that it reaches."""
+    source = Path(path).read_text()
+    return digest([source], reached(imports(source, "")))
+
+
 def digest(source: list[str], modules: set[str]) -> str:
-    """One short hash of texts and of the files of modules."""
+    """One short hash of texts, of the files of modules, and of the data that the package carries."""
     hasher = hashlib.sha256("\0".join(source).encode())
-    for module in sorted(modules):
-        hasher.update(file_of(module).read_bytes())
+    for path in [*map(file_of, sorted(modules)), *sorted((ROOT / PACKAGE / "data").glob("*.csv"))]:
+        hasher.update(path.read_bytes())
     return hasher.hexdigest()[:16]
 
 
@@ -42,7 +48,7 @@ def reached(names: set[str]) -> set[str]:
         if name in done or file_of(name) is None:
             continue
         done.add(name)
-        ahead |= imports(file_of(name).read_text(), name)
+        ahead |= imports(file_of(name).read_text(), name) | {name.rpartition(".")[0]}  # a package runs first
     return done
 
 
@@ -50,6 +56,9 @@ def imports(source: str, module: str) -> set[str]:
     """Dotted names within the package that a source text imports; a name may be a module or something in one."""
     found = set()
     for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            parts = [alias.name.partition(".") for alias in node.names]
+            found |= {rest for head, _, rest in parts if head == PACKAGE}
         if isinstance(node, ast.ImportFrom):
             base = absolute(node, module)
             if base is not None:

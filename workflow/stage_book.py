@@ -6,12 +6,12 @@ without a rerun; code and outputs are those of the run.
 
 import argparse
 import json
-import profile as run_profile
 import shutil
 from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
+import run_profile
 import yaml
 
 from tumorbench_utils import plots, published
@@ -69,11 +69,11 @@ def stage_page(run: Path, book: Path, stage_name: str, page: tuple[str, dict]) -
 
 
 def with_prose(executed: dict, source: dict, subject: str) -> dict:
-    """Cells of ``source`` in their order, code cells as executed; ``subject`` is added to the first heading."""
+    """Cells of ``source`` in their order and with its tags, code cells as executed; the heading names ``subject``."""
     ran = {cell["id"]: cell for cell in executed["cells"]}
     cells = []
     for cell in source["cells"]:
-        cells.append(ran[cell["id"]] if cell["cell_type"] == "code" else dict(cell))
+        cells.append({**ran[cell["id"]], "metadata": cell["metadata"]} if cell["cell_type"] == "code" else dict(cell))
         if "parameters" in cell["metadata"].get("tags", []):
             cells += [one for one in executed["cells"] if "injected-parameters" in one["metadata"].get("tags", [])]
     for cell in cells:
@@ -103,7 +103,7 @@ def headline(run: Path) -> str:
 
 
 def _all_cohorts(results: pd.DataFrame) -> plots.Shown:
-    models = results[results["kind"] == "model"]
+    models = results[~results["control"]]
     table = models.pivot_table(index="title", columns="cohort", values="auc", sort=False)
     best = models.loc[models.groupby("cohort")["auc"].idxmax()].set_index("cohort")["title"]
     return plots.Shown(

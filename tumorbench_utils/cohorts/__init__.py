@@ -2,7 +2,7 @@
 
 from ..registry import Registry
 from . import (
-    c4c_kits,
+    c4kc_kits,
     colorectal_liver_metastases,
     dlcs,
     luna16,
@@ -19,7 +19,7 @@ COHORTS: Registry[Cohort] = Registry(
         dlcs.COHORT,
         nsclc_radiomics.COHORT,
         nsclc_radiogenomics.COHORT,
-        c4c_kits.COHORT,
+        c4kc_kits.COHORT,
         colorectal_liver_metastases.COHORT,
         rider.COHORT,
     ),

@@ -16,7 +16,7 @@ def load(name: str) -> dict:
     if not path.exists():
         known = ", ".join(sorted(each.stem for each in CONFIG.glob("*.yaml")))
         raise SystemExit(f"no profile '{name}' in {CONFIG.name}. Known: {known}")
-    content = yaml.safe_load(path.read_text())
+    content = yaml.safe_load(path.read_text()) or {}
     base = content.pop("extends", None)
     profile = merge(load(base), content) if base else content
     check(profile, path)
@@ -37,12 +37,22 @@ def check(profile: dict, path: Path) -> None:
     unknown = set(profile) - KEYS
     if unknown:
         raise SystemExit(f"{path}: unknown keys {sorted(unknown)}. Known: {sorted(KEYS)}")
+    for key in ("cohorts", "pages"):
+        if not isinstance(profile.get(key), dict):
+            raise SystemExit(f"{path}: no {key}")
     for cohort, options in profile["cohorts"].items():
-        if set(options) - COHORT_KEYS:
+        if set(options or {}) - COHORT_KEYS:
             raise SystemExit(f"{path}: cohort {cohort}: unknown keys {sorted(set(options) - COHORT_KEYS)}")
+        if not (options or {}).get("sources"):
+            raise SystemExit(f"{path}: cohort {cohort}: no sources")
     for stage, pages in profile["pages"].items():
         if not (NOTEBOOKS / f"{stage}.ipynb").exists():
             raise SystemExit(f"{path}: no notebook {stage}.ipynb")
         for page, parameters in pages.items():
-            if parameters.get("cohort") not in profile["cohorts"]:
+            cohort = (parameters or {}).get("cohort")
+            if cohort not in profile["cohorts"]:
                 raise SystemExit(f"{path}: page {stage}/{page}: its cohort is not among the profile's cohorts")
+            if page != parameters["cohort"]:  # results are filed under the cohort
+                raise SystemExit(f"{path}: page {stage}/{page}: a page bears the name of its cohort")
+            if page != cohort:  # a notebook files its results under the cohort
+                raise SystemExit(f"{path}: page {stage}/{page}: must be called {cohort}, as its cohort")

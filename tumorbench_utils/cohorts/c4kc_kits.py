@@ -6,7 +6,7 @@ TIME = column("vital_days_after_surgery", float)
 EVENT = equals("vital_status", "dead")
 
 COHORT = Cohort(
-    id="c4c_kits",
+    id="c4kc_kits",
     title="C4KC-KiTS",
     anatomy="kidney",
     size="134 of 210 patients",
