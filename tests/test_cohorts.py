@@ -1,0 +1,88 @@
+"""Endpoint rules against the released cohort tables, and against cases worked by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests import real
+from tumorbench_utils import annotations
+from tumorbench_utils.cohorts import COHORTS, Cohort
+from tumorbench_utils.cohorts.base import two_year_survival
+from tumorbench_utils.registry import UnknownNameError
+
+RULES = [(cohort.id, variant) for cohort in COHORTS if cohort.id in real.COHORT_TABLES for variant in cohort.endpoints]
+
+
+@pytest.mark.parametrize(("cohort", "variant"), RULES)
+def test_rule_gives_the_expected_counts_on_the_released_table(cohort, variant):
+    source = COHORTS.get(cohort)
+    made = annotations.from_rows(source, real.cohort_rows(cohort), variant)
+    labels = made.table["label"]
+    endpoint = source.endpoint(variant)
+    assert (int((labels == 1).sum()), int((labels == 0).sum())) == (endpoint.positives, endpoint.negatives)
+    assert len(made.table) + len(made.excluded) == len(real.cohort_rows(cohort))
+
+
+def test_every_cohort_of_the_study_but_dlcs_is_checked_on_its_table():
+    assert {cohort.id for cohort in COHORTS} - set(real.COHORT_TABLES) == {"dlcs"}
+
+
+def test_two_year_survival_by_hand():
+    time = pd.Series([730, 729, 729, 0, 5000, np.nan])
+    event = pd.Series([0, 1, 0, 1, 1, 1])
+    expected = [1, 0, np.nan, 0, 1, np.nan]  # censored early and unknown follow-up have no label
+    assert np.array_equal(two_year_survival(time, event), expected, equal_nan=True)
+
+
+def test_strict_drops_the_one_patient_that_the_paper_keeps():
+    rows = real.cohort_rows("nsclc_radiomics")
+    strict = annotations.from_rows(COHORTS.get("nsclc_radiomics"), rows, "strict")
+    assert list(strict.excluded["sample_id"]) == ["LUNG1-406"]
+    assert list(strict.excluded["reason"]) == ["censored before two years"]
+
+
+def test_our_rule_is_the_label_that_was_released():
+    rows = real.cohort_rows("nsclc_radiomics")
+    made = annotations.from_rows(COHORTS.get("nsclc_radiomics"), rows)
+    assert np.array_equal(made.table["label"], rows["survival"])
+
+
+def test_luna16_nodules_have_names_of_their_own_and_scans_are_shared():
+    made = annotations.from_rows(COHORTS.get("luna16"), real.cohort_rows("luna16"))
+    assert made.table["sample_id"].is_unique
+    assert made.table["patient_id"].nunique() == 433
+
+
+def test_rider_pairs_share_a_patient():
+    rider = COHORTS.get("rider")
+    patients = rider.patient(real.cohort_rows("rider"))
+    assert set(patients.value_counts()) == {2} and patients.nunique() == 26
+
+
+def test_colorectal_follow_up_is_in_days():
+    rows = real.cohort_rows("colorectal_liver_metastases")
+    days = COHORTS.get("colorectal_liver_metastases").time_days(rows)
+    assert days.to_numpy() == pytest.approx(rows["overall_survival_months"].to_numpy() * 30.4375)
+
+
+def test_dlcs_names_patient_and_nodule():
+    rows = pd.DataFrame({"patient-id": ["DLCS_0001"] * 2, "nodule_id": [1, 2], "Malignant_lbl": [0, 1]})
+    made = annotations.from_rows(COHORTS.get("dlcs"), rows).table
+    assert list(made["sample_id"]) == ["DLCS_0001_1", "DLCS_0001_2"]
+    assert list(made["label"]) == [0, 1]
+
+
+def test_unknown_names_are_errors_that_list_what_there_is():
+    with pytest.raises(UnknownNameError, match="Did you mean 'luna16'"):
+        COHORTS.get("luna61")
+    with pytest.raises(LookupError, match="Known: paper, strict"):
+        COHORTS.get("nsclc_radiomics").endpoint("three_year")
+
+
+def test_a_new_cohort_needs_no_more_than_its_rules():
+    cohort = Cohort(
+        id="mine", title="Mine", anatomy="lung", size="2", source="here", doi="", licence="", citation="",
+        seed_rule="", endpoints=COHORTS.get("luna16").endpoints, patient=lambda rows: rows["who"],
+    )  # fmt: skip
+    rows = pd.DataFrame({"who": ["a", "b"], "malignancy": [0, 1]})
+    assert list(annotations.from_rows(cohort, rows).table["sample_id"]) == ["a", "b"]

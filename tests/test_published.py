@@ -1,0 +1,215 @@
+"""Published inputs: the real registry tables, and pickles written in the released format for all ten models."""
+
+import json
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests import real
+from tumorbench_utils import annotations, artefacts, embeddings, published, safe_pickle
+from tumorbench_utils.models import MODELS
+
+COHORTS_WITH_TABLES = [name for name in published.RELEASED if name in real.COHORT_TABLES]
+
+
+def released_pickle(path, rows, models=tuple(MODELS), splits=("train", "val", "test"), feature=None):
+    """A pickle as the released extractor writes it; vectors are random, seeded by model."""
+    content = {}
+    for model in models:
+        rng = np.random.default_rng(model.dim)
+        make = feature or (lambda model, rng: rng.normal(size=(1, model.dim)).astype(np.float32))
+        entries = [{"feature": make(model, rng), "row": row} for _, row in rows.iterrows()]
+        parts = np.array_split(np.arange(len(entries)), len(splits))
+        content[model.released_name] = {
+            split: [entries[i] for i in part] for split, part in zip(splits, parts, strict=True)
+        }
+    path.write_bytes(pickle.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize("name", published.FIGURES)
+def test_figures_are_marked_as_published(name):
+    table = published.figures(name)
+    assert len(table) and set(table["status"]) == {"published"} and table["source"].str.contains("doi").all()
+
+
+def test_figures_are_those_of_the_study():
+    auc = published.figures("auc").set_index(["model", "cohort"])["auc"]
+    assert len(auc) == 60
+    assert auc["fmcib", "luna16"].round(3) == 0.886 and auc["models_genesis", "c4kc_kits"].round(3) == 0.734
+    assert len(published.figures("overlap")) == 45 * 6 and len(published.figures("seed_kappa")) == 10 * 49
+    with pytest.raises(LookupError, match="no published figures 'kappa'"):
+        published.figures("kappa")
+
+
+def test_registry_gives_421_patients_and_four_controls():
+    given = real.registry()
+    labels = given.annotations.table["label"]
+    assert (int(labels.sum()), len(labels)) == (169, 421)
+    assert next(iter(given.tables)) == "fmcib_authors" and len(given.tables) == 5
+    for ids, vectors, record in given.tables.values():
+        assert vectors.shape == (421, 4096) and np.isfinite(vectors).all()
+        assert list(ids) == list(given.annotations.table["sample_id"])
+        assert record["inputs"] == {published.WHEEL: published.WHEEL_SHA256}
+
+
+def test_registry_rows_are_in_the_order_of_the_released_split_files():
+    expected = real.cohort_rows("nsclc_radiomics")["PatientID"]
+    assert list(published.released_order()["patient_id"]) == list(expected)
+    assert published.released_order()["split"].value_counts().to_dict() == {"train": 210, "test": 169, "val": 42}
+
+
+def test_known_identical_patients_of_the_controls():
+    # the patch of these patients holds no voxel of the tumour (or nothing else), so the control changes nothing
+    given = real.registry()
+    ids, original, _ = given.tables["fmcib_authors"]
+    for control in published.CONTROLS:
+        same = ids[(given.tables[f"fmcib_authors_{control}"][1] == original).all(axis=1)]
+        assert set(same) == ({"LUNG1-023"} if control.endswith("non_roi") else {"LUNG1-326", "LUNG1-399"})
+
+
+@pytest.mark.parametrize("cohort", COHORTS_WITH_TABLES)
+def test_released_pickles_of_all_ten_models(cohort, tmp_path):
+    rows = real.cohort_rows(cohort)
+    splits = ("train", "val", "test") if "l" in cohort and cohort != "colorectal_liver_metastases" else ("train",)
+    given = published.read_released(released_pickle(tmp_path / "features.pkl", rows, splits=splits), cohort)
+    assert list(given.tables) == [model.id for model in MODELS]
+    for model in MODELS:
+        ids, vectors, record = given.tables[model.id]
+        assert np.array_equal(
+            vectors, np.random.default_rng(model.dim).normal(size=(len(rows), model.dim)).astype("f4")
+        )
+        assert len(set(ids)) == len(rows)
+        assert record["parameters"]["recipe"] == "benchmark"
+    direct = annotations.from_rows(published.COHORTS.get(cohort), rows)
+    pd.testing.assert_frame_equal(given.annotations.table, direct.table, check_dtype=False)
+    assert len(given.annotations.excluded) == len(direct.excluded)
+
+
+def test_released_pickle_of_dlcs_without_a_test_split(tmp_path):
+    rows = pd.DataFrame(
+        {"patient-id": ["DLCS_0001", "DLCS_0001", "DLCS_0002"], "nodule_id": [1, 2, 1], "Malignant_lbl": [0, 1, 0]}
+    )
+    path = released_pickle(tmp_path / "dlcs.pkl", rows, splits=("train", "val"))
+    assert list(published.read_released(path, "dlcs").annotations.table["label"]) == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dim"),
+    [((1024,), 1024), ((1, 1024), 1024), ((48, 1024), 1024), ((1, 1024, 2, 2, 2), 1024), ((1, 6, 3, 3, 512), 512)],
+)
+def test_pooling_takes_the_mean_over_everything_but_the_channels(shape, dim):
+    values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    axis = shape.index(dim)
+    expected = np.moveaxis(values, axis, -1).reshape(-1, dim).astype(np.float64).mean(axis=0)
+    pooled = published.pool(values, dim)
+    assert pooled.dtype == np.float32 and pooled == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1000), (1024, 1024), (3,)])
+def test_pooling_refuses_what_it_cannot_place(shape):
+    with pytest.raises(published.PublishedError, match="axes of length 1024"):
+        published.pool(np.zeros(shape), 1024)
+
+
+def test_hostile_pickle_is_refused_and_runs_nothing(tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return (type(tmp_path).touch, (tmp_path / "ran",))
+
+    path = tmp_path / "luna.pkl"
+    path.write_bytes(pickle.dumps({"FMCIBExtractor": {"train": [{"feature": Hostile(), "row": {}}]}}))
+    with pytest.raises(safe_pickle.UnsafePickleError, match=r"luna\.pkl"):
+        published.read_released(path, "luna16")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "holds list, not features by model"),
+        ({"NewExtractor": {}}, "unknown models"),
+        ({"FMCIBExtractor": {}}, "has no rows"),
+        ({"FMCIBExtractor": {"train": [{"feature": np.zeros(4096)}]}}, "train, row 0 is not a feature and a row"),
+        ({"FMCIBExtractor": {"val": [{"feature": np.zeros(7), "row": {}}]}}, "val, row 0: shape"),
+    ],
+)
+def test_pickles_of_another_form_are_refused(content, message, tmp_path):
+    path = tmp_path / "odd.pkl"
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(published.PublishedError, match=message):
+        published.read_released(path, "luna16")
+
+
+def test_provide_writes_once_and_checks_the_variant(tmp_path, monkeypatch):
+    monkeypatch.setitem(published.SOURCES, "registry", lambda cohort, variant: real.registry())
+    paths = published.provide(tmp_path, "nsclc_radiomics")
+    before = {path: path.stat().st_mtime_ns for path in paths}
+    assert len(paths) == 5 and published.provide(tmp_path, "nsclc_radiomics") == paths
+    assert {path: path.stat().st_mtime_ns for path in paths} == before
+    with pytest.raises(published.PublishedError, match="made with variant 'paper', not 'strict'"):
+        published.provide(tmp_path, "nsclc_radiomics", variant="strict")
+    for name in ("cohrt", "luna61"):
+        with pytest.raises(LookupError, match="unknown cohort"):
+            published.provide(tmp_path, name)
+
+
+def test_two_sources_share_annotations_and_must_agree(tmp_path, monkeypatch):
+    rows = real.cohort_rows("nsclc_radiomics")
+    path = released_pickle(tmp_path / "nsclc_radiomics.pkl", rows)
+    monkeypatch.setitem(published.SOURCES, "registry", lambda cohort, variant: real.registry())
+    monkeypatch.setitem(published.SOURCES, "released", lambda cohort, variant: published.read_released(path, cohort))
+    assert len(published.provide(tmp_path / "run", "nsclc_radiomics", ["released", "registry"])) == 15
+    wrong = rows.assign(**{"Survival.time": rows["Survival.time"].where(rows.index > 0, 1)})
+    path = released_pickle(tmp_path / "nsclc_radiomics.pkl", wrong)
+    with pytest.raises(published.PublishedError, match=r"registry: 1 labels differ.*LUNG1-074"):
+        published.provide(tmp_path / "other", "nsclc_radiomics", ["released", "registry"])
+
+
+def test_an_import_killed_before_its_end_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setitem(published.SOURCES, "registry", lambda cohort, variant: real.registry())
+    whole = published.provide(tmp_path / "whole", "nsclc_radiomics")
+    monkeypatch.setattr(annotations, "write", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        published.provide(tmp_path / "killed", "nsclc_radiomics")
+    monkeypatch.undo()
+    monkeypatch.setitem(published.SOURCES, "registry", lambda cohort, variant: real.registry())
+    again = published.provide(tmp_path / "killed", "nsclc_radiomics")
+    assert [artefacts.sha256_of(path) for path in again] == [artefacts.sha256_of(path) for path in whole]
+
+
+def test_published_auc_is_set_beside_the_right_tables_only():
+    records = {
+        "fmcib_authors": {"model": "fmcib", "recipe": "authors", "control": None},
+        "fmcib": {"model": "fmcib", "recipe": "benchmark", "control": None},
+        "shuffled": {"model": "fmcib", "recipe": "authors", "control": "shuffled_roi"},
+        "mine": {"model": "mine", "recipe": "authors", "control": None},
+    }
+    table = published.auc_of("nsclc_radiomics", records)
+    assert list(table["model"]) == ["fmcib_authors", "fmcib"]
+    assert list(table["same_features"]) == [False, True]
+    assert table["auc"].round(3).tolist() == [0.577, 0.577] and set(table["status"]) == {"published"}
+    assert published.auc_of("rider", records).empty
+
+
+def test_command_line_writes_a_run_and_names_what_is_wrong(tmp_path):
+    command = [sys.executable, "-m", "tumorbench_utils.published", "--run", str(tmp_path), "--cohort"]
+    run = subprocess.run([*command, "nsclc_radiomics"], capture_output=True, text=True)
+    assert run.returncode == 0 and len(run.stdout.splitlines()) == 5
+    record = json.loads(artefacts.provenance_path(annotations.path_of(tmp_path, "nsclc_radiomics")).read_text())
+    assert record["parameters"] == {"cohort": "nsclc_radiomics", "variant": "paper"}
+    table = embeddings.read(embeddings.path_of(tmp_path, "nsclc_radiomics", "fmcib_authors"))
+    assert table.provenance["parameters"]["recipe"] == "authors"
+    wrong = subprocess.run([*command, "luna16"], capture_output=True, text=True)
+    assert wrong.returncode == 1 and "nsclc_radiomics only, not of 'luna16'" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+def test_published_figures_name_models_and_cohorts_of_the_registries():
+    cohorts = {cohort.id for cohort in published.COHORTS}
+    assert set(published.figures("auc")["cohort"]) == set(published.figures("overlap")["cohort"]) == cohorts - {"rider"}
+    assert set(published.RELEASED) == cohorts - {"rider"}
