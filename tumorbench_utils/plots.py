@@ -258,20 +258,21 @@ def auc_heatmap(table: pd.DataFrame) -> Figure:
             linewidths=1, cbar_kws={"label": "AUC"}, annot_kws={"fontsize": 9, "color": "#1a1a1a"},
         )  # fmt: skip
         axis.set(xlabel="", ylabel="")
-        axis.tick_params(axis="x", rotation=30)
+        axis.set_xticks(axis.get_xticks(), list(table), rotation=30, ha="right", rotation_mode="anchor")
         axis.grid(False)
     return figure
 
 
-def table(frame: pd.DataFrame, caption: str = "", digits: int = 3) -> Styler:
-    """A table for a page: numbers with ``digits`` decimals, no index, a caption."""
-    styler = frame.style.format(precision=digits, thousands=",", na_rep="–").hide(axis="index")
+def table(frame: pd.DataFrame, caption: str = "", digits: int = 3, published: Sequence[str] = ()) -> Styler:
+    """A table for a page: numbers with ``digits`` decimals, no index, a caption; ``published`` columns are marked."""
+    marks = pd.DataFrame("tb-published", index=frame.index, columns=list(published))
+    styler = frame.style.format(precision=digits, thousands=",", na_rep="–").hide(axis="index").set_td_classes(marks)
     return styler.set_caption(caption) if caption else styler
 
 
 def provenance(record: Mapping) -> Styler:
     """What a page was made of: versions, parameters and the start of each input's SHA-256."""
-    rows = [("version", name, version) for name, version in record["versions"].items()]
-    rows += [("parameter", name, value) for name, value in record["parameters"].items()]
-    rows += [("input, SHA-256", name, f"{digest[:16]}…") for name, digest in record["inputs"].items()]
-    return table(pd.DataFrame(rows, columns=["what", "name", "value"]), "What this page was made of")
+    rows = [("version", version, name) for name, version in record["versions"].items()]
+    rows += [("parameter", value, name) for name, value in record["parameters"].items()]
+    rows += [("input, SHA-256", f"{digest[:16]}…", name) for name, digest in record["inputs"].items()]
+    return table(pd.DataFrame(rows, columns=["what", "value", "name"]), "What this page was made of")

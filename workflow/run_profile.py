@@ -52,7 +52,5 @@ def check(profile: dict, path: Path) -> None:
             cohort = (parameters or {}).get("cohort")
             if cohort not in profile["cohorts"]:
                 raise SystemExit(f"{path}: page {stage}/{page}: its cohort is not among the profile's cohorts")
-            if page != parameters["cohort"]:  # results are filed under the cohort
+            if page != cohort:  # results are filed under the cohort
                 raise SystemExit(f"{path}: page {stage}/{page}: a page bears the name of its cohort")
-            if page != cohort:  # a notebook files its results under the cohort
-                raise SystemExit(f"{path}: page {stage}/{page}: must be called {cohort}, as its cohort")

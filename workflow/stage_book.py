@@ -103,14 +103,20 @@ def headline(run: Path) -> str:
 
 
 def _all_cohorts(results: pd.DataFrame) -> plots.Shown:
-    models = results[~results["control"]]
-    table = models.pivot_table(index="title", columns="cohort", values="auc", sort=False)
-    best = models.loc[models.groupby("cohort")["auc"].idxmax()].set_index("cohort")["title"]
+    """Models of the study by cohorts; the caption counts which lead, it claims nothing else."""
+    models = results[results["model"].isin([model.id for model in MODELS])]
+    table = models.pivot(index="model", columns="cohort", values="auc")
+    table = table.reindex(index=[model.id for model in MODELS if model.id in table.index])
+    table = table[[cohort.id for cohort in COHORTS if cohort.id in table]]
+    best = {COHORTS.get(cohort).title: MODELS.get(model).title for cohort, model in table.idxmax().items()}
+    leaders = "; ".join(f"{cohort}: {model}" for cohort, model in best.items())
+    table = table.rename(index={model.id: model.title for model in MODELS})
     return plots.Shown(
         plots.auc_heatmap(table.rename(columns={cohort.id: cohort.title for cohort in COHORTS})),
-        "AUC of a nearest-neighbour vote, patient-grouped splits. White is chance. No model leads on every cohort.",
-        "Heat map of AUC, models by cohorts. Best: "
-        + "; ".join(f"{COHORTS.get(cohort).title} {title}" for cohort, title in best.items()),
+        "AUC of a nearest-neighbour vote, mean of ten patient-grouped splits; pale is chance. "
+        f"{len(set(best.values()))} models lead on the {len(best)} cohorts: {leaders}. "
+        "Intervals, and with them ties, are on the pages of results.",
+        f"Heat map of AUC, models by cohorts. Highest: {leaders}.",
     )
 
 
