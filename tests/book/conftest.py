@@ -1,0 +1,122 @@
+"""The quick book, built if it is not up to date, served on this machine and opened in Chromium."""
+
+import functools
+import http.server
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).parents[2]
+BOOK = ROOT / "runs" / "quick" / "book"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def html():
+    """Folder of the built book, made the way `make book` makes it; a run that is up to date stays as it is."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--config", "profile=quick"]
+    command += ["--snakefile", "workflow/Snakefile", "--workflow-profile", "workflow/profiles/default"]
+    programs = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    done = subprocess.run(command, cwd=ROOT, env=environment, **pipes)
+    if done.returncode:
+        pytest.fail(f"the book could not be built:\n{done.stdout[-4000:]}", pytrace=False)
+    return BOOK / "_build" / "html"
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="session")
+def site(html):
+    """Address of the served book, with a slash at its end."""
+    handler = functools.partial(Quiet, directory=str(html))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        reason = f"no browser: none of {', '.join(BROWSERS)} is on the path"
+        if os.environ.get("TUMORBENCH_BROWSER") == "required":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Visit:
+    """A page in the browser, and all that happened while it loaded."""
+
+    page: object
+    status: int = 0
+    messages: list[str] = field(default_factory=list)  # errors and warnings of the console, uncaught exceptions
+    requests: list = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def loaded(self):
+        """Bytes of all that the page has loaded."""
+        sizes = [request.sizes() for request in self.requests if request.url.startswith("http")]
+        return sum(each["responseBodySize"] for each in sizes)
+
+
+def watched(page):
+    """A visit that records from now on what ``page`` requests and complains of."""
+    visit = Visit(page)
+    page.on("console", lambda each: visit.messages.append(each.text) if each.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: visit.messages.append(f"exception: {error}"))
+    page.on("request", lambda request: visit.requests.append(request))
+    page.on("requestfailed", lambda request: visit.failures.append(f"{request.failure} {request.url}"))
+    page.on("response", lambda answer: None if answer.ok else visit.failures.append(f"{answer.status} {answer.url}"))
+    return visit
+
+
+SETTLED = """async () => {
+    if (window.MathJax?.startup?.promise) await MathJax.startup.promise;
+    await document.fonts.ready;
+    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+}"""
+
+
+@pytest.fixture(scope="session")
+def visit(site, browser):
+    """Open a page of the book at a width and in a theme, as a reader's system asks for it: a context manager."""
+
+    @contextmanager
+    def opened(name, width=1280, theme="light"):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+        visit = watched(context.new_page())
+        visit.status = visit.page.goto(f"{site}{name}", wait_until="load").status
+        visit.page.evaluate(SETTLED)
+        yield visit
+        context.close()
+
+    return opened

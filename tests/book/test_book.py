@@ -1,0 +1,400 @@
+"""The built book as a reader meets it: on a desktop and a phone, light and dark, with nothing from another host."""
+
+import html as markup
+import json
+import re
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urldefrag, urljoin, urlsplit
+
+import nbformat
+import pytest
+import requests
+import yaml
+
+ROOT = Path(__file__).parents[2]
+KNN = "notebooks/3_knn_evaluation/nsclc_radiomics.html"
+REPOSITORY = "https://github.com/tumorbench/tumorbench"
+MAX_BYTES = 3_000_000  # of a page with all it loads
+CONTRAST = 4.5  # WCAG 2.2, level AA, for text of normal size
+
+
+def pages():
+    """Pages in the contents of the quick book, the first page first."""
+    contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    chapters = [chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]
+    return [f"{page}.html" for page in (contents["root"], *chapters)] + [KNN]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(page, width, theme) for page in pages() for width in (1280, 390) for theme in ("light", "dark")],
+    ids=lambda given: "-".join(map(str, (Path(given[0]).stem, *given[1:]))),
+)
+def opened(visit, request):
+    """Every page at the width of a desktop and of a phone, in the light and in the dark."""
+    page, width, theme = request.param
+    with visit(page, width, theme) as visited:
+        yield visited
+
+
+@pytest.fixture
+def knn(visit):
+    with visit(KNN) as visited:
+        yield visited.page
+
+
+# Every page, every width, every theme
+
+
+def test_the_page_loads_without_a_complaint(opened):
+    assert opened.status == 200
+    assert opened.failures == []
+    assert opened.messages == []
+
+
+def test_nothing_comes_from_another_host(opened, site):
+    elsewhere = [request.url for request in opened.requests if not request.url.startswith((site, "data:", "blob:"))]
+    assert len(opened.requests) > 5
+    assert elsewhere == []
+
+
+def test_the_page_and_all_it_loads_are_light(opened):
+    assert 20_000 < opened.loaded() < MAX_BYTES
+
+
+def test_the_theme_is_the_one_the_reader_s_system_asks_for(opened):
+    theme = opened.page.evaluate("document.documentElement.dataset.theme")
+    asked = opened.page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light'")
+    assert theme == asked
+
+
+WIDE = """() => {
+    const scrolls = element => ['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(element).overflowX);
+    const held = element => {
+        for (let up = element.parentElement; up && up !== document.body; up = up.parentElement)
+            if (scrolls(up)) return true;
+        return false;
+    };
+    return [...document.querySelectorAll('.bd-article *')]
+        .filter(each => each.getBoundingClientRect().right > innerWidth + 1 && !held(each))
+        .map(each => `${each.tagName}.${each.className}`).slice(0, 5);
+}"""
+
+
+def test_nothing_is_wider_than_the_screen(opened):
+    root = "document.documentElement"
+    assert opened.page.evaluate(f"{root}.scrollWidth - {root}.clientWidth") <= 0
+    assert opened.page.evaluate(WIDE) == []
+
+
+def test_the_page_has_one_heading_of_the_first_level(opened):
+    shown = opened.page.locator("h1:visible")  # the theme keeps another one for print
+    assert shown.count() == 1
+    assert shown.inner_text().strip(" #\n")
+
+
+def test_no_page_shows_a_traceback(opened):
+    assert "Traceback" not in opened.page.locator("body").inner_text()
+
+
+# An image with empty alternative text is decoration: it may only stand in a link or a button that has words of its own.
+# The theme's icons are hidden from those who do not see them; their buttons have names.
+NAMELESS = """() => [...document.querySelectorAll('img, svg[role=img]:not([aria-hidden=true])')].filter(each => {
+    const label = each.getAttribute(each.tagName === 'IMG' ? 'alt' : 'aria-label');
+    const names = [label, each.querySelector('title')?.textContent];
+    const decorates = label === '' && each.closest('a, button')?.textContent.trim();
+    return !(names.some(name => name?.trim()) || decorates);
+}).map(each => each.outerHTML.slice(0, 120))"""
+
+
+def test_every_image_has_an_alternative_text(opened):
+    assert opened.page.evaluate(NAMELESS) == []
+
+
+NAMELESS_CONTROLS = """() => [...document.querySelectorAll('a[href], button')].filter(each => {
+    const named = [each.ariaLabel, each.title, each.textContent, each.querySelector('img')?.alt];
+    return !named.some(name => name?.trim());
+}).map(each => each.outerHTML.slice(0, 120))"""
+
+
+def test_every_link_and_button_has_a_name(opened):
+    assert opened.page.evaluate(NAMELESS_CONTROLS) == []
+
+
+def test_every_figure_has_a_caption_and_an_alternative_text(opened):
+    figures = opened.page.locator("figure.tb-figure")
+    for number in range(figures.count()):
+        figure = figures.nth(number)
+        assert len(figure.locator("figcaption").inner_text().strip()) > 20
+        assert len(figure.locator("svg[role=img]").get_attribute("aria-label").strip()) > 20
+
+
+UNREADABLE = """minimum => {
+    const channels = colour => colour.match(/[\\d.]+/g).map(Number);
+    const over = (top, below) => {
+        const alpha = top[3] ?? 1;
+        return [0, 1, 2].map(i => alpha * top[i] + (1 - alpha) * below[i]);
+    };
+    const luminance = colour => {
+        const [r, g, b] = colour.map(c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const ground = element => {
+        const layers = [];
+        for (let up = element; up; up = up.parentElement) {
+            const colour = channels(getComputedStyle(up).backgroundColor);
+            layers.push(colour);
+            if ((colour[3] ?? 1) === 1) break;
+        }
+        return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255]);
+    };
+    const opacity = (element, until) => {
+        let share = Number(getComputedStyle(element).fillOpacity);
+        for (let up = element; up !== until; up = up.parentElement) share *= Number(getComputedStyle(up).opacity);
+        return share;
+    };
+    const found = [];
+    for (const figure of document.querySelectorAll('figure.tb-figure')) {
+        const below = ground(figure);
+        for (const text of figure.querySelectorAll('svg text')) {
+            const fill = channels(getComputedStyle(text).fill);
+            const colour = over([...fill.slice(0, 3), (fill[3] ?? 1) * opacity(text, figure)], below);
+            const [dark, light] = [luminance(colour), luminance(below)].sort((a, b) => a - b);
+            const contrast = (light + 0.05) / (dark + 0.05);
+            found.push([text.textContent.trim(), Number(contrast.toFixed(2))]);
+        }
+    }
+    return {read: found.length, unreadable: found.filter(each => each[1] < minimum)};
+}"""
+
+
+def test_text_of_figures_is_readable(opened):
+    seen = opened.page.evaluate(UNREADABLE, CONTRAST)
+    assert seen["unreadable"] == []
+    figures = opened.page.locator("figure.tb-figure").count()
+    assert seen["read"] >= 5 * figures
+
+
+def test_formulas_are_rendered(opened):
+    counts = opened.page.evaluate(
+        "['.math', 'mjx-container', 'mjx-merror'].map(s => document.querySelectorAll(s).length)"
+    )
+    written, rendered, wrong = counts
+    assert (rendered, wrong) == (written, 0)
+
+
+# Single pages
+
+
+def test_the_protocol_has_formulas_in_fonts_of_our_own(visit, site):
+    with visit("protocol.html") as protocol:
+        assert protocol.page.locator("mjx-container").count() > 5
+        fonts = [request.url for request in protocol.requests if "/mathjax/" in request.url and ".woff" in request.url]
+        assert fonts
+        assert all(font.startswith(f"{site}_static/mathjax/es5/output/chtml/fonts/woff-v2/") for font in fonts)
+        assert protocol.page.evaluate("document.fonts.check('16px MJXTEX')")
+
+
+def test_the_address_of_the_book_leads_to_its_first_page(visit, site):
+    with visit("references.html") as book:
+        book.page.goto(site)
+        book.page.wait_for_url(f"{site}{pages()[0]}")
+        # leaving the first file at once, the browser may break off loading its icon
+        assert [failure for failure in book.failures if "ERR_ABORTED" not in failure] == []
+        assert book.messages == []
+
+
+def test_published_and_recomputed_auc_stand_side_by_side(knn):
+    table = knn.locator("table", has=knn.locator("th", has_text="as published")).first
+    head = [cell.strip() for cell in table.locator("thead th").all_inner_texts()]
+    cells = [cell.strip() for cell in table.locator("tbody tr").first.locator("td").all_inner_texts()]
+    row = dict(zip(head, cells, strict=True))
+    assert row["model"] == "FMCIB (own recipe)"
+    assert row["as published"].startswith("0.577 (")
+    assert row["this run"] == "0.579 (0.553-0.605)"
+    assert float(row["difference"]) == pytest.approx(0.002, abs=0.0011)
+    assert row["same features"] == "no"
+    marked = table.locator("tbody td.tb-published, tbody .tb-published").all_inner_texts()
+    assert [cell.strip() for cell in marked] == [row["as published"]]
+    assert head.index("as published") < head.index("this run") < head.index("difference")
+
+
+def test_published_figures_of_the_study_carry_their_mark(visit):
+    with visit("study.html") as study:
+        row = study.page.locator("#auc-of-ten-models-on-six-cohorts-as-published tbody tr", has_text="FMCIB")
+        marked = row.locator("span.tb-published").all_inner_texts()
+        assert marked == row.locator("td").all_inner_texts()[1:]
+        assert len(marked) == 6
+        assert {"0.886", "0.577"} <= set(marked)
+        ring = study.page.evaluate(
+            "e => getComputedStyle(e, '::before').borderTopWidth", row.locator("span").first.element_handle()
+        )
+        assert float(ring.removesuffix("px")) > 0
+
+
+def test_colab_opens_the_source_notebook(knn):
+    links = knn.locator("a[href*='colab.research.google.com']")
+    addresses = {links.nth(number).get_attribute("href") for number in range(links.count())}
+    repository = REPOSITORY.removeprefix("https://github.com/")
+    assert addresses == {
+        f"https://colab.research.google.com/github/{repository}/blob/main/notebooks/3_knn_evaluation.ipynb"
+    }
+    assert (ROOT / "notebooks" / "3_knn_evaluation.ipynb").is_file()
+
+
+def test_the_executed_notebook_can_be_downloaded(knn):
+    links = knn.locator("a[href$='.ipynb']:not([href*='//colab'])")
+    addresses = {urljoin(knn.url, links.nth(number).get_attribute("href")) for number in range(links.count())}
+    (address,) = {each for each in addresses if urlsplit(each).netloc == urlsplit(knn.url).netloc}
+    answer = requests.get(address, timeout=10)
+    assert answer.status_code == 200
+    notebook = nbformat.reads(answer.text, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code)
+    assert sum(bool(cell.outputs) for cell in code) > 10
+
+
+def test_parameters_are_folded_and_can_be_opened(knn):
+    cells = knn.locator("div.cell.tag_injected-parameters")
+    assert cells.count() == 1
+    code = cells.locator("div.highlight")
+    assert not code.is_visible()
+    cells.locator("summary").click()
+    assert code.is_visible()
+    assert "fmcib_authors" in code.inner_text()
+
+
+def test_the_install_cell_is_not_shown(knn):
+    assert "pip install" not in knn.locator("article").inner_text()
+
+
+def test_search_finds_a_model(visit, site):
+    with visit(pages()[0]) as start:
+        page = start.page
+        page.locator("button.search-button__button:visible").first.click()
+        page.locator("input[type=search]:visible").first.fill("VISTA3D")
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"{site}search.html?q=VISTA3D*")
+        found = page.locator("ul.search li a")
+        found.first.wait_for()
+        found.first.click()
+        page.wait_for_load_state()
+        assert page.url.startswith(site)
+        assert not page.url.startswith(f"{site}search.html")
+        assert "VISTA3D" in page.locator("article").inner_text()
+        assert start.failures == []
+        assert start.messages == []
+
+
+def test_the_theme_can_be_switched_and_stays(visit):
+    ground = "getComputedStyle(document.body).backgroundColor"
+    with visit(pages()[0], theme="light") as start:
+        page = start.page
+        light = page.evaluate(ground)
+        for _ in range(3):  # automatic, light, dark
+            if page.evaluate("document.documentElement.dataset.theme") == "dark":
+                break
+            page.locator("button.theme-switch-button:visible").first.click()
+        assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+        dark = page.evaluate(ground)
+        assert dark != light
+        page.reload()
+        assert page.evaluate(ground) == dark
+        assert start.messages == []
+
+
+def test_the_menu_of_a_phone_opens_and_leads_on(visit):
+    with visit(pages()[0], width=390) as start:
+        page = start.page
+        link = page.locator(".bd-sidebar-primary a", has_text="The protocol").first
+        assert not link.is_visible()
+        page.locator("button.primary-toggle:visible").first.click()
+        link.click()
+        page.wait_for_url("**/protocol.html")
+        assert start.messages == []
+
+
+# All files
+
+
+class Collector(HTMLParser):
+    """Identifiers and addresses of one file."""
+
+    def __init__(self):
+        super().__init__()
+        self.ids, self.links = set(), set()
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.ids |= {given[name] for name in ("id", "name") if given.get(name)}
+        self.links |= {given[name] for name in ("href", "src") if given.get(name)}
+
+
+@cache
+def collected(address):
+    """Status, identifiers and links of an address."""
+    answer = requests.get(address, timeout=10)
+    collector = Collector()
+    if "html" in answer.headers.get("Content-Type", ""):
+        collector.feed(answer.content.decode("utf-8"))
+    return answer.status_code, collector.ids, collector.links
+
+
+def built_pages(html):
+    return sorted(path for path in html.rglob("*.html") if "_static" not in path.parts)
+
+
+def test_every_page_of_the_contents_is_built(html):
+    built = {str(path.relative_to(html)) for path in built_pages(html)}
+    assert set(pages()) <= built
+    assert built - set(pages()) <= {"index.html", "genindex.html", "search.html"}
+
+
+def test_every_internal_link_and_anchor_is_alive(html, site):
+    dead, followed = [], 0
+    for path in built_pages(html):
+        page = f"{site}{path.relative_to(html).as_posix()}"
+        _, _, links = collected(page)
+        for link in links:
+            address, fragment = urldefrag(urljoin(page, link))
+            if not address.startswith(site):
+                continue
+            followed += 1
+            status, ids, _ = collected(address)
+            if status != 200 or (fragment and markup.unescape(fragment) not in ids):
+                dead.append(f"{path.relative_to(html)}: {link}")
+    assert followed > 300
+    assert sorted(dead) == []
+
+
+def test_links_to_other_hosts_are_secure(html, site):
+    outside = set()
+    for path in built_pages(html):
+        outside |= {link for link in collected(f"{site}{path.relative_to(html).as_posix()}")[2] if "//" in link}
+    schemes = {urlsplit(link).scheme for link in outside}
+    assert schemes <= {"https", "data"}, sorted(
+        link for link in outside if urlsplit(link).scheme not in ("https", "data")
+    )
+
+
+def test_no_file_names_a_folder_of_this_machine(html):
+    folders = {f"{folder}/".encode() for folder in (ROOT, Path.home()) if folder != Path("/")}
+    files = [path for path in html.rglob("*") if path.is_file()]
+    assert len(files) > 50
+    naming = [str(path.relative_to(html)) for path in files if any(folder in path.read_bytes() for folder in folders)]
+    assert naming == []
+
+
+def test_sources_of_pages_hold_no_error(html):
+    notebook = json.loads((html / "_sources" / KNN.replace(".html", ".ipynb")).read_text(encoding="utf-8"))
+    kinds = {output["output_type"] for cell in notebook["cells"] for output in cell.get("outputs", [])}
+    assert "error" not in kinds
+
+
+def test_the_search_index_knows_prose_and_notebooks(html):
+    index = (html / "searchindex.js").read_text(encoding="utf-8")
+    names = json.loads(re.search(r'"docnames":\s*(\[[^\]]*\])', index)[1])
+    assert set(names) == {page.removesuffix(".html") for page in pages()}

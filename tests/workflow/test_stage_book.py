@@ -1,0 +1,250 @@
+"""Staging of the book: today's prose over the outputs of the run, generated tables, contents, MathJax."""
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import stage_book
+import yaml
+
+from tumorbench_utils import published
+from tumorbench_utils.cohorts import COHORTS
+from tumorbench_utils.models import MODELS
+
+ROOT = Path(__file__).parents[2]
+STAGE = "3_knn_evaluation"
+SOURCE = json.loads((ROOT / "notebooks" / f"{STAGE}.ipynb").read_text())
+OUTPUT = {"output_type": "stream", "name": "stdout", "text": ["what the run printed\n"]}
+INJECTED = {
+    "cell_type": "code",
+    "id": "injected",
+    "metadata": {"tags": ["injected-parameters"]},
+    "execution_count": 4,
+    "outputs": [],
+    "source": ["# Parameters\n", "repeats = 3\n"],
+}
+
+
+def tags(cell):
+    return cell["metadata"].get("tags", [])
+
+
+def text(cell):
+    return "".join(cell["source"])
+
+
+def executed_notebook():
+    """The notebook as papermill leaves it: counted, with outputs, the parameters given in a cell of their own."""
+    notebook = copy.deepcopy(SOURCE)
+    for number, cell in enumerate(notebook["cells"], 1):
+        cell["metadata"]["papermill"] = {"status": "completed", "duration": 0.1}
+        if cell["cell_type"] == "code":
+            cell |= {"execution_count": number, "outputs": [OUTPUT]}
+    place = next(number for number, cell in enumerate(notebook["cells"]) if "parameters" in tags(cell))
+    notebook["cells"].insert(place + 1, copy.deepcopy(INJECTED))
+    return notebook
+
+
+@pytest.fixture
+def staged():
+    today = copy.deepcopy(SOURCE)
+    prose = [cell for cell in today["cells"] if cell["cell_type"] == "markdown"]
+    prose[1]["source"] = ["## Corrected today\n", "\n", "See [a](../book/study.md), [b](../book/models.md#x).\n"]
+    today["cells"].insert(3, {"cell_type": "markdown", "id": "new", "metadata": {}, "source": "New today."})
+    last = next(cell for cell in reversed(today["cells"]) if cell["cell_type"] == "code")
+    last["metadata"]["tags"] = ["remove-input"]
+    return today, stage_book.with_prose(executed_notebook(), today, "A cohort")["cells"]
+
+
+def test_prose_is_of_today_and_in_its_place(staged):
+    today, cells = staged
+    kept = [cell for cell in cells if "injected-parameters" not in tags(cell)]
+    assert [cell["id"] for cell in kept] == [cell["id"] for cell in today["cells"]]
+    assert any(text(cell).startswith("## Corrected today") for cell in cells)
+    assert any(text(cell) == "New today." for cell in cells)
+
+
+def test_code_and_outputs_are_those_of_the_run(staged):
+    _, cells = staged
+    ran = {cell["id"]: cell for cell in executed_notebook()["cells"] if cell["cell_type"] == "code"}
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert {cell["id"] for cell in code} == set(ran)
+    for cell in code:
+        for key in ("source", "outputs", "execution_count"):
+            assert cell[key] == ran[cell["id"]][key]
+
+
+def test_tags_are_of_today(staged):
+    _, cells = staged
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert tags(code[-1]) == ["remove-input"]
+
+
+def test_the_title_names_the_subject(staged):
+    _, cells = staged
+    first, *rest = text(SOURCE["cells"][0]).replace("](../book/", "](../../").splitlines()
+    assert first.startswith("# ")
+    assert text(cells[0]).splitlines() == [f"{first}: A cohort", *rest]
+
+
+def test_injected_parameters_follow_the_defaults_collapsed(staged):
+    _, cells = staged
+    place = next(number for number, cell in enumerate(cells) if "parameters" in tags(cell))
+    assert cells[place + 1]["source"] == INJECTED["source"]
+    assert tags(cells[place + 1]) == ["injected-parameters", "hide-input"]
+    assert sum("injected-parameters" in tags(cell) for cell in cells) == 1
+
+
+def test_links_lead_out_of_the_page_two_folders_up(staged):
+    _, cells = staged
+    prose = "\n".join(text(cell) for cell in cells if cell["cell_type"] == "markdown")
+    assert "](../book/" not in prose
+    assert "[a](../../study.md), [b](../../models.md#x)" in prose
+    for link in re.findall(r"\]\(\.\./\.\./([^)#]+)", prose):
+        assert (ROOT / "book" / link).is_file(), link
+
+
+def test_the_source_stays_as_it_is(staged):
+    today, _ = staged
+    assert not today["cells"][0]["source"][0].rstrip().endswith(": A cohort")
+
+
+def results(*cohorts):
+    rows = []
+    for cohort in cohorts:
+        for protocol in ("paper", "grouped"):
+            for model, control in (("fmcib_authors", False), ("fmcib_authors_shuffled_roi", True)):
+                title = "tumour shuffled" if control else "FMCIB"
+                auc = 0.61 if protocol == "grouped" else 0.99
+                rows.append((model, protocol, protocol, auc, 0.5, 0.7, title, cohort, "paper", control, 400))
+    columns = ["model", "protocol", "series", "auc", "low", "high", "title", "cohort", "variant", "control", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def prepared(run, *cohorts):
+    """A run as far as staging looks at it, and its profile."""
+    for cohort in cohorts:
+        for folder in ("results", "notebooks"):
+            (run / folder / STAGE).mkdir(parents=True, exist_ok=True)
+        results(cohort).to_csv(run / "results" / STAGE / f"{cohort}.csv", index=False)
+        results(cohort).head(1).to_csv(run / "results" / STAGE / f"{cohort}.differences.csv", index=False)
+        (run / "notebooks" / STAGE / f"{cohort}.ipynb").write_text(json.dumps(executed_notebook()))
+    return {"pages": {STAGE: {cohort: {"cohort": cohort} for cohort in cohorts}}}
+
+
+@pytest.fixture
+def book(tmp_path):
+    return stage_book.stage(tmp_path, prepared(tmp_path, "nsclc_radiomics"))
+
+
+def test_the_book_holds_the_prose_and_the_page(book):
+    chapters = {path.name for path in (ROOT / "book").glob("*.md")}
+    assert {path.name for path in book.glob("*.md")} == chapters
+    page = json.loads((book / "notebooks" / STAGE / "nsclc_radiomics.ipynb").read_text())
+    assert text(page["cells"][0]).splitlines()[0].endswith(": NSCLC-Radiomics")
+
+
+def test_contents_are_filled_and_name_only_what_is_there(book):
+    contents = yaml.safe_load((book / "_toc.yml").read_text())
+    parts = {part["caption"]: [chapter["file"] for chapter in part["chapters"]] for part in contents["parts"]}
+    assert parts["Results"] == [f"notebooks/{STAGE}/nsclc_radiomics"]
+    for file in [contents["root"], *(file for files in parts.values() for file in files)]:
+        assert any((book / f"{file}{suffix}").is_file() for suffix in (".md", ".ipynb")), file
+    kept = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())["parts"]
+    assert [part["caption"] for part in contents["parts"]] == [part["caption"] for part in kept]
+
+
+def test_the_part_of_mathjax_that_pages_need_is_there(book):
+    config = yaml.safe_load((book / "_config.yml").read_text())
+    script = book / "_static" / config["sphinx"]["config"]["mathjax_path"]
+    assert script.stat().st_size > 500_000
+    fonts = list(script.parent.glob("output/chtml/fonts/woff-v2/*.woff"))
+    assert len(fonts) > 20
+
+
+def test_a_second_staging_leaves_nothing_of_the_first(book, tmp_path):
+    (book / "left_over.md").write_text("# Left over\n")
+    assert stage_book.stage(tmp_path, prepared(tmp_path, "nsclc_radiomics")) == book
+    assert not (book / "left_over.md").exists()
+
+
+def test_the_first_page_shows_one_cohort_with_its_controls(book):
+    shown = (book / "_generated" / "headline.md").read_text()
+    assert shown.startswith("```{raw} html\n<figure")
+    assert "NSCLC-Radiomics" in shown
+    assert "FMCIB: 0.61 (0.50 to 0.70)" in shown  # grouped, not the 0.99 of the other protocol
+    assert "tumour shuffled 0.61" in shown
+    assert "0.99" not in shown
+
+
+def test_the_first_page_shows_several_cohorts_as_a_heat_map(tmp_path):
+    profile = prepared(tmp_path, "luna16", "nsclc_radiomics")
+    shown = (stage_book.stage(tmp_path, profile) / "_generated" / "headline.md").read_text()
+    assert "Heat map of AUC" in shown
+    assert "LUNA16 FMCIB; NSCLC-Radiomics FMCIB" in shown
+    assert "0.99" not in shown
+
+
+def table(markdown):
+    """Head and rows of a Markdown table."""
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    head, rule, *rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    assert set("".join(rule)) == {"-"}
+    assert all(len(row) == len(head) for row in rows)
+    return head, rows
+
+
+def test_published_auc_is_the_package_data_and_marked_as_published():
+    head, rows = table(stage_book.published_auc())
+    study = published.figures("auc").set_index(["model", "cohort"])["auc"]
+    cohorts = [cohort for cohort in COHORTS if cohort.title in head]
+    assert head == ["model", *(cohort.title for cohort in cohorts)]
+    assert len(cohorts) == 6
+    assert [row[0] for row in rows] == [model.title for model in MODELS]
+    assert len(rows) * len(cohorts) == len(study) == 60
+    for model, row in zip(MODELS, rows, strict=True):
+        for cohort, cell in zip(cohorts, row[1:], strict=True):
+            value = re.fullmatch(r"\[(\d\.\d{3})\]\{\.tb-published\}", cell)
+            assert value, (model.id, cohort.id, cell)
+            assert float(value[1]) == pytest.approx(study[model.id, cohort.id], abs=0.0005 + 1e-9)
+
+
+def test_the_study_s_best_figure_is_where_it_belongs():
+    head, rows = table(stage_book.published_auc())
+    values = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    assert values["FMCIB"]["LUNA16"] == "[0.886]{.tb-published}"
+    assert values["VISTA3D"]["NSCLC-Radiomics"] == "[0.583]{.tb-published}"
+
+
+def test_models_table_has_all_ten():
+    head, rows = table(stage_book.models_table())
+    assert len(rows) == len(MODELS) == 10
+    for model, row in zip(MODELS, rows, strict=True):
+        assert row[0] == f"{model.title} ({model.year}) {{cite}}`{model.citation}`"
+        assert row[head.index("dimensions")] == f"{model.dim:,}"
+        assert row[head.index("licence of weights")] == model.weights_licence
+
+
+def test_cohorts_table_has_every_endpoint_rule():
+    head, rows = table(stage_book.cohorts_table())
+    counts = head.index("positive / negative")
+    found = {(row[0].split(" {cite}")[0], row[head.index("variant")].strip("`")): row[counts] for row in rows}
+    for cohort in COHORTS:
+        for variant, endpoint in cohort.endpoints.items():
+            assert found.pop((cohort.title, variant)) == f"{endpoint.positives:,} / {endpoint.negatives:,}"
+    assert [title for title, _ in found] == [cohort.title for cohort in COHORTS if not cohort.endpoints]
+
+
+def test_works_cited_in_tables_are_in_the_bibliography():
+    known = set(re.findall(r"@\w+\{([^,]+),", (ROOT / "book" / "references.bib").read_text()))
+    cited = re.findall(r"\{cite\}`([^`]+)`", stage_book.models_table() + stage_book.cohorts_table())
+    assert len(cited) >= 17
+    assert set(cited) <= known
+
+
+def test_a_bar_in_a_cell_does_not_end_it():
+    head, rows = table(stage_book.markdown_table(["a", "b"], [["x|y", "z"]]))
+    assert (head, rows) == (["a", "b"], [["x/y", "z"]])

@@ -1,0 +1,214 @@
+"""The workflow from published embeddings to a book, in a copy of the tree: what runs again, what fails, what survives.
+
+One small run (one model, one control) is shared by all tests.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+STAGE, COHORT = "3_knn_evaluation", "nsclc_radiomics"
+PAGE_RULE = f"{STAGE}_{COHORT}"
+PAGE = {
+    "cohort": COHORT,
+    "models": ["fmcib_authors"],
+    "controls": ["fmcib_authors_shuffled_roi"],
+    "repeats": 3,
+    "draws": 50,
+}
+SNAKEMAKE = [
+    *(sys.executable, "-m", "snakemake", "--cores", "2"),
+    *("--snakefile", "workflow/Snakefile", "--workflow-profile", "workflow/profiles/default"),
+]
+
+
+class Checkout:
+    """A copy of the files of the repository, with its own profiles and runs."""
+
+    def __init__(self, root):
+        self.root = root
+        listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+        names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True).stdout
+        for name in filter(None, names.split("\0")):
+            if (ROOT / name).is_file():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, root / name)
+        programs = Path(sys.executable).parent
+        self.env = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(root)}
+        self.notebook = root / "notebooks" / f"{STAGE}.ipynb"
+
+    def profile(self, name, **changes):
+        content = {"cohorts": {COHORT: {"sources": ["registry"]}}, "pages": {STAGE: {COHORT: PAGE | changes}}}
+        (self.root / "workflow" / "config" / f"{name}.yaml").write_text(yaml.safe_dump(content))
+
+    def start(self, name, *options, **how):
+        command = [*SNAKEMAKE, *options, "--config", f"profile={name}"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, cwd=self.root, env=self.env, **pipes, **how)
+
+    def snakemake(self, name, *options):
+        """Exit status and all that was printed."""
+        process = self.start(name, *options)
+        output, _ = process.communicate(timeout=240)
+        return process.returncode, output
+
+    def scheduled(self, name):
+        """The rules that a run would run now, without running them."""
+        status, output = self.snakemake(name, "--dry-run")
+        assert status == 0, output
+        return set(re.findall(r"^(?:local)?rule (\w+):", output, flags=re.MULTILINE))
+
+    def run(self, name):
+        return self.root / "runs" / name
+
+    def page(self, name):
+        return self.run(name) / "book" / "_build" / "html" / "notebooks" / STAGE / f"{COHORT}.html"
+
+    def executed(self, name):
+        return self.run(name) / "notebooks" / STAGE / f"{COHORT}.ipynb"
+
+    def with_inputs_of(self, name, other):
+        """Begin a run from the annotations and embeddings of another."""
+        for folder in ("annotations", "embeddings"):
+            shutil.copytree(self.run(other) / folder, self.run(name) / folder)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """The copy, in which the profile ``small`` has run."""
+    copy = Checkout(tmp_path_factory.mktemp("checkout"))
+    copy.profile("small")
+    status, output = copy.snakemake("small")
+    assert status == 0, output
+    return copy
+
+
+@pytest.fixture
+def notebook(checkout):
+    """Edit cells of the notebook; afterwards it is as before, its time included."""
+    path, kept = checkout.notebook, checkout.root / "kept.ipynb"
+    shutil.copy2(path, kept)
+
+    def edit(kind, number, addition):
+        content = json.loads(path.read_text())
+        cells = [cell for cell in content["cells"] if cell["cell_type"] == kind]
+        cells[number]["source"] = ["".join(cells[number]["source"]) + addition]
+        path.write_text(json.dumps(content))
+
+    yield edit
+    shutil.copy2(kept, path)
+
+
+def test_a_run_leaves_data_results_an_executed_notebook_and_a_book(checkout):
+    run = checkout.run("small")
+    for name in ("", ".splits", ".differences", ".comparison"):
+        assert (run / "results" / STAGE / f"{COHORT}{name}.csv").is_file()
+    assert {path.stem for path in (run / "predictions" / COHORT).iterdir()} == {*PAGE["models"], *PAGE["controls"]}
+    assert len(list((run / "embeddings" / COHORT).glob("*.parquet"))) == 5
+    cells = json.loads(checkout.executed("small").read_text())["cells"]
+    assert all(cell["execution_count"] for cell in cells if cell["cell_type"] == "code")
+    assert "NSCLC-Radiomics" in checkout.page("small").read_text()
+    assert (run / "book" / "_build" / "html" / "index.html").is_file()
+    assert not list(run.rglob(".tmp-*"))
+
+
+def test_a_second_run_does_nothing(checkout):
+    start = time.monotonic()
+    status, output = checkout.snakemake("small")
+    assert (status, "Nothing to be done" in output) == (0, True), output
+    assert time.monotonic() - start < 20
+
+
+def test_a_sentence_reaches_the_page_without_a_rerun(checkout, notebook):
+    executed = checkout.executed("small").read_bytes()
+    notebook("markdown", 1, "\n\nA sentence of the heron.")
+    assert checkout.scheduled("small") == {"all", "book"}
+    status, output = checkout.snakemake("small")
+    assert status == 0, output
+    assert "A sentence of the heron." in checkout.page("small").read_text()
+    assert checkout.executed("small").read_bytes() == executed
+
+
+def test_code_reruns_the_page_but_not_its_inputs(checkout, notebook):
+    notebook("code", -1, "\n# another way to say it")
+    assert checkout.scheduled("small") == {"all", "book", PAGE_RULE}
+
+
+def test_a_parameter_reruns_the_page_but_not_its_inputs(checkout):
+    checkout.profile("small", draws=60)
+    try:
+        assert checkout.scheduled("small") == {"all", "book", PAGE_RULE}
+    finally:
+        checkout.profile("small")
+    assert checkout.scheduled("small") == set()
+
+
+def test_a_module_reruns_the_page_that_uses_it(checkout):
+    module = checkout.root / "tumorbench_utils" / "knn.py"
+    before = module.read_text()
+    module.write_text(before + "\n# changed\n")
+    try:
+        assert PAGE_RULE in checkout.scheduled("small")
+        assert f"published_{COHORT}" not in checkout.scheduled("small")
+    finally:
+        module.write_text(before)
+
+
+def test_an_unknown_parameter_fails_and_the_notebook_keeps_the_traceback(checkout):
+    checkout.profile("misspelt", repeat=4)
+    checkout.with_inputs_of("misspelt", "small")
+    status, output = checkout.snakemake("misspelt")
+    assert status != 0
+    assert "unknown parameter repeat. Known: cohort, variant" in output
+    cells = json.loads(checkout.executed("misspelt").read_text())["cells"]
+    errors = [each for cell in cells for each in cell.get("outputs", []) if each["output_type"] == "error"]
+    assert [error["ename"] for error in errors] == ["ParameterError"]
+    assert "unknown parameter repeat" in "".join(errors[0]["traceback"])
+    assert not list((checkout.run("misspelt") / "results").rglob("*.csv"))
+    assert not checkout.page("misspelt").exists()
+
+
+def wait_for(condition, process, limit=90):
+    until = time.monotonic() + limit
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < until, "nothing happened"
+        time.sleep(0.02)
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(checkout):
+    checkout.profile("killed")
+    checkout.with_inputs_of("killed", "small")
+    process = checkout.start("killed", start_new_session=True)
+    predictions = checkout.run("killed") / "predictions"
+    wait_for(lambda: list(predictions.rglob("fmcib*.parquet")), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    cells = json.loads(checkout.executed("killed").read_text())["cells"]
+    ran = [bool(cell["execution_count"]) for cell in cells if cell["cell_type"] == "code"]
+    assert any(ran) and not all(ran)  # in the middle
+    assert not list((checkout.run("killed") / "results").rglob("*.csv"))
+
+    status, output = checkout.snakemake("killed")
+    assert (status != 0, "LockException" in output) == (True, True), output
+    assert "--unlock" in output  # which is what "Run it yourself" says as well
+    status, output = checkout.snakemake("killed", "--unlock")
+    assert status == 0, output
+    status, output = checkout.snakemake("killed")
+    assert status == 0, output
+
+    for folder in ("results", "predictions"):
+        undisturbed = {path.name: path.read_bytes() for path in (checkout.run("small") / folder).rglob("*.*")}
+        again = {path.name: path.read_bytes() for path in (checkout.run("killed") / folder).rglob("*.*")}
+        assert set(again) == set(undisturbed)
+        assert [name for name in again if again[name] != undisturbed[name]] == []
