@@ -86,3 +86,9 @@ def test_a_new_cohort_needs_no_more_than_its_rules():
     )  # fmt: skip
     rows = pd.DataFrame({"who": ["a", "b"], "malignancy": [0, 1]})
     assert list(annotations.from_rows(cohort, rows).table["sample_id"]) == ["a", "b"]
+
+
+def test_luna16_without_a_seed_point_names_the_missing_column():
+    rows = real.cohort_rows("luna16").drop(columns="coordX")
+    with pytest.raises(annotations.AnnotationError, match=r"no column .*coordX"):
+        annotations.from_rows(COHORTS.get("luna16"), rows)

@@ -121,8 +121,8 @@ def _kaplan_meier(axis: Axes, annotations: pd.DataFrame) -> None:
     low, high = (np.concatenate([[1], side.probabilities]) for side in (limits.low, limits.high))
     axis.fill_between(x, low, high, step="post", color=OURS, alpha=0.2, linewidth=0)
     axis.plot(years[~dead], survival.evaluate(years[~dead]), "|", color=OURS, markersize=5)
-    axis.axvline(2, color=PUBLISHED, linestyle="--", linewidth=1)
-    axis.text(2.1, 1.0, "two years", color=PUBLISHED, fontsize=8.5, va="top")
+    axis.axvline(2, color=INK, linestyle="--", linewidth=1)
+    axis.text(2.1, 1.0, "two years", fontsize=8.5, va="top")
     axis.set(xlabel="years of follow-up", ylabel="share alive", ylim=(0, 1.03), xlim=(0, None), title="Follow-up")
 
 

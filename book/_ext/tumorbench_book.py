@@ -56,6 +56,13 @@ def point_colab_at_source(app: Sphinx, pagename: str, _template: str, context: d
                 button["url"] = notebook_source(button["url"], branch, pagename)
 
 
+def keep_mathjax_to_formulas(app: Sphinx, pagename: str, _template: str, context: dict, _doctree: object) -> None:
+    """Sphinx loads MathJax (1.2 MB) on a page without formulas too, if a page below it in the contents has some."""
+    if not app.env.get_domain("math").data["has_equations"].get(pagename):
+        kept = [file for file in context.get("script_files", []) if MATHJAX not in str(file.filename or "")]
+        context["script_files"] = kept
+
+
 def warn_of_foreign_assets(_app: Sphinx, pagename: str, _template: str, context: dict, _doctree: object) -> None:
     """A page that would load a file from another host is a warning, and a strict build fails on it."""
     assets = context.get("script_files", []) + context.get("css_files", [])
@@ -77,10 +84,19 @@ def write_index(app: Sphinx, exception: Exception | None) -> None:
     Path(app.outdir, "index.html").write_text(page, encoding="utf-8")
 
 
+def empty_icon_script(app: Sphinx, exception: Exception | None) -> None:
+    """The theme's icons come as a web font; its script (1.5 MB) draws the same ones again."""
+    script = Path(app.outdir, "_static", "scripts", "fontawesome.js")
+    if script.exists() and not exception:
+        script.write_text("", encoding="utf-8")
+
+
 def setup(app: Sphinx) -> dict:
     """Connect the handlers: after the theme's buttons (priority 501), before the other index (500)."""
     app.connect("config-inited", leave_mathjax_to_sphinx)
     app.connect("html-page-context", point_colab_at_source, priority=502)
+    app.connect("html-page-context", keep_mathjax_to_formulas, priority=503)
     app.connect("html-page-context", warn_of_foreign_assets, priority=900)
     app.connect("build-finished", write_index, priority=400)
+    app.connect("build-finished", empty_icon_script)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from .base import Cohort, Endpoint, column, seed_point
+from .base import Cohort, Endpoint, column
 
 
 def scan(rows: pd.DataFrame) -> pd.Series:
@@ -12,8 +12,8 @@ def scan(rows: pd.DataFrame) -> pd.Series:
 
 def nodule(rows: pd.DataFrame) -> pd.Series:
     """Scan and seed point in whole mm: a scan has up to eight nodules and the tables do not number them."""
-    place = seed_point(rows).round().astype(int).astype(str)
-    return scan(rows) + "_" + place["x"] + "_" + place["y"] + "_" + place["z"]
+    place = rows[["coordX", "coordY", "coordZ"]].astype(float).round().astype(int).astype(str)
+    return scan(rows) + "_" + place.agg("_".join, axis=1)
 
 
 COHORT = Cohort(
