@@ -112,32 +112,47 @@ def test_the_source_stays_as_it_is(staged):
     assert not today["cells"][0]["source"][0].rstrip().endswith(": A cohort")
 
 
-def results(*cohorts):
-    rows = []
-    for cohort in cohorts:
-        for protocol in ("paper", "grouped"):
-            for model, control in (("fmcib_authors", False), ("fmcib_authors_shuffled_roi", True)):
-                title = "tumour shuffled" if control else "FMCIB"
-                auc = 0.61 if protocol == "grouped" else 0.99
-                rows.append((model, protocol, protocol, auc, 0.5, 0.7, title, cohort, "paper", control, 400))
-    columns = ["model", "protocol", "series", "auc", "low", "high", "title", "cohort", "variant", "control", "n"]
-    return pd.DataFrame(rows, columns=columns)
+ONE_MODEL = {"fmcib_authors": 0.61, "fmcib_authors_shuffled_roi": 0.58}
+TITLES = {"fmcib": "FMCIB", "vista3d": "VISTA3D", "fmcib_authors": "FMCIB (own recipe)"}
 
 
-def prepared(run, *cohorts):
-    """A run as far as staging looks at it, and its profile."""
-    for cohort in cohorts:
-        for folder in ("results", "notebooks"):
-            (run / folder / STAGE).mkdir(parents=True, exist_ok=True)
-        results(cohort).to_csv(run / "results" / STAGE / f"{cohort}.csv", index=False)
-        results(cohort).head(1).to_csv(run / "results" / STAGE / f"{cohort}.differences.csv", index=False)
+def results(cohort, aucs):
+    """A table of results as the notebook writes it; ``aucs`` by model are those of the grouped protocol."""
+    rows = [
+        {
+            "model": model,
+            "protocol": protocol,
+            "series": protocol,
+            "auc": auc if protocol == "grouped" else 0.99,
+            "low": 0.5,
+            "high": 1.0,
+            "title": TITLES.get(model, "tumour shuffled"),
+            "cohort": cohort,
+            "variant": "paper",
+            "n": 400,
+            "control": model not in TITLES,
+        }
+        for protocol in ("paper", "grouped")
+        for model, auc in aucs.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def prepared(run, **cohorts):
+    """A run as far as staging looks at it, and its profile; AUCs by cohort and model."""
+    for folder in ("results", "notebooks"):
+        (run / folder / STAGE).mkdir(parents=True, exist_ok=True)
+    for cohort, aucs in cohorts.items():
+        table = results(cohort, aucs)
+        table.to_csv(run / "results" / STAGE / f"{cohort}.csv", index=False)
+        table.head(1).to_csv(run / "results" / STAGE / f"{cohort}.differences.csv", index=False)
         (run / "notebooks" / STAGE / f"{cohort}.ipynb").write_text(json.dumps(executed_notebook()))
     return {"pages": {STAGE: {cohort: {"cohort": cohort} for cohort in cohorts}}}
 
 
 @pytest.fixture
 def book(tmp_path):
-    return stage_book.stage(tmp_path, prepared(tmp_path, "nsclc_radiomics"))
+    return stage_book.stage(tmp_path, prepared(tmp_path, nsclc_radiomics=ONE_MODEL))
 
 
 def test_the_book_holds_the_prose_and_the_page(book):
@@ -167,7 +182,7 @@ def test_the_part_of_mathjax_that_pages_need_is_there(book):
 
 def test_a_second_staging_leaves_nothing_of_the_first(book, tmp_path):
     (book / "left_over.md").write_text("# Left over\n")
-    assert stage_book.stage(tmp_path, prepared(tmp_path, "nsclc_radiomics")) == book
+    assert stage_book.stage(tmp_path, prepared(tmp_path, nsclc_radiomics=ONE_MODEL)) == book
     assert not (book / "left_over.md").exists()
 
 
@@ -175,17 +190,21 @@ def test_the_first_page_shows_one_cohort_with_its_controls(book):
     shown = (book / "_generated" / "headline.md").read_text()
     assert shown.startswith("```{raw} html\n<figure")
     assert "NSCLC-Radiomics" in shown
-    assert "FMCIB: 0.61 (0.50 to 0.70)" in shown  # grouped, not the 0.99 of the other protocol
-    assert "tumour shuffled 0.61" in shown
+    assert "FMCIB (own recipe): 0.61 (0.50 to 1.00)" in shown  # grouped, not the 0.99 of the other protocol
+    assert "tumour shuffled 0.58" in shown
     assert "0.99" not in shown
 
 
-def test_the_first_page_shows_several_cohorts_as_a_heat_map(tmp_path):
-    profile = prepared(tmp_path, "luna16", "nsclc_radiomics")
-    shown = (stage_book.stage(tmp_path, profile) / "_generated" / "headline.md").read_text()
+def test_the_first_page_shows_the_study_s_models_on_several_cohorts(tmp_path):
+    luna = {"fmcib": 0.81, "vista3d": 0.72}
+    nsclc = {"fmcib_authors": 0.77, "fmcib_authors_shuffled_roi": 0.78, "fmcib": 0.56, "vista3d": 0.63}
+    book = stage_book.stage(tmp_path, prepared(tmp_path, nsclc_radiomics=nsclc, luna16=luna))
+    shown = (book / "_generated" / "headline.md").read_text()
     assert "Heat map of AUC" in shown
-    assert "LUNA16 FMCIB; NSCLC-Radiomics FMCIB" in shown
-    assert "0.99" not in shown
+    assert "2 models lead on the 2 cohorts: LUNA16: FMCIB; NSCLC-Radiomics: VISTA3D." in shown
+    cells = set(re.findall(r">(0\.\d\d)</text>", shown))
+    assert {"0.81", "0.72", "0.56", "0.63"} <= cells
+    assert not {"0.77", "0.78", "0.99"} & cells
 
 
 def table(markdown):

@@ -178,37 +178,60 @@ def test_an_unknown_parameter_fails_and_the_notebook_keeps_the_traceback(checkou
     assert not checkout.page("misspelt").exists()
 
 
-def wait_for(condition, process, limit=90):
+def kill(process, condition, limit=90):
+    """Kill a run and all that it has started as soon as ``condition`` holds."""
     until = time.monotonic() + limit
     while not condition():
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < until, "nothing happened"
         time.sleep(0.02)
-
-
-def test_a_killed_run_goes_on_to_the_same_bytes(checkout):
-    checkout.profile("killed")
-    checkout.with_inputs_of("killed", "small")
-    process = checkout.start("killed", start_new_session=True)
-    predictions = checkout.run("killed") / "predictions"
-    wait_for(lambda: list(predictions.rglob("fmcib*.parquet")), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
+
+
+def unlock(checkout, name, *targets):
+    """What "Run it yourself" tells a reader whose run was killed: the first try is refused, then unlock."""
+    status, output = checkout.snakemake(name, *targets)
+    assert (status != 0, "LockException" in output, "--unlock" in output) == (True, True, True), output
+    status, output = checkout.snakemake(name, "--unlock")
+    assert status == 0, output
+
+
+def bytes_of(folder):
+    return {path.name: path.read_bytes() for path in folder.rglob("*.*") if not path.name.startswith(".")}
+
+
+def test_a_run_killed_in_a_notebook_goes_on_to_the_same_bytes(checkout):
+    checkout.profile("killed")
+    checkout.with_inputs_of("killed", "small")
+    run = checkout.run("killed")
+    process = checkout.start("killed", start_new_session=True)
+    kill(process, lambda: list((run / "predictions").rglob("fmcib*.parquet")))
     cells = json.loads(checkout.executed("killed").read_text())["cells"]
     ran = [bool(cell["execution_count"]) for cell in cells if cell["cell_type"] == "code"]
     assert any(ran) and not all(ran)  # in the middle
-    assert not list((checkout.run("killed") / "results").rglob("*.csv"))
+    assert not list((run / "results").rglob("*.csv"))
 
-    status, output = checkout.snakemake("killed")
-    assert (status != 0, "LockException" in output) == (True, True), output
-    assert "--unlock" in output  # which is what "Run it yourself" says as well
-    status, output = checkout.snakemake("killed", "--unlock")
-    assert status == 0, output
+    unlock(checkout, "killed")
     status, output = checkout.snakemake("killed")
     assert status == 0, output
-
     for folder in ("results", "predictions"):
-        undisturbed = {path.name: path.read_bytes() for path in (checkout.run("small") / folder).rglob("*.*")}
-        again = {path.name: path.read_bytes() for path in (checkout.run("killed") / folder).rglob("*.*")}
+        undisturbed, again = bytes_of(checkout.run("small") / folder), bytes_of(run / folder)
         assert set(again) == set(undisturbed)
         assert [name for name in again if again[name] != undisturbed[name]] == []
+
+
+def test_an_import_killed_in_the_middle_is_made_anew(checkout):
+    checkout.profile("halfway")
+    run = checkout.run("halfway")
+    target = f"runs/halfway/annotations/{COHORT}.csv"
+    process = checkout.start("halfway", target, start_new_session=True)
+    kill(process, lambda: list((run / "embeddings").rglob("fmcib*.parquet")))
+    assert 0 < len(list((run / "embeddings").rglob("fmcib*.parquet"))) < 5  # in the middle
+
+    unlock(checkout, "halfway", target)
+    status, output = checkout.snakemake("halfway", target)
+    assert status == 0, output
+    for folder in ("annotations", "embeddings"):
+        assert bytes_of(run / folder) == bytes_of(checkout.run("small") / folder)
+    assert not list(run.rglob(".tmp-*"))
