@@ -104,8 +104,8 @@ def cohort_glance(annotations: pd.DataFrame, endpoint: str) -> Figure:
     with matplotlib.rc_context(STYLE):
         counts = annotations["label"].value_counts().reindex([1.0, 0.0], fill_value=0)
         bars = axes[0].bar(["positive", "negative"], counts, color=[OURS, MUTED], width=0.6)
-        axes[0].bar_label(bars, [f"{n:,} ({n / counts.sum():.0%})" for n in counts], padding=2)
-        axes[0].set(ylabel="samples", title=endpoint, ylim=(0, counts.max() * 1.15))
+        axes[0].bar_label(bars, [f"{n:,}\n{n / counts.sum():.0%}" for n in counts], padding=2)
+        axes[0].set(ylabel="samples", title=endpoint, ylim=(0, counts.max() * 1.25))
         axes[0].grid(axis="x", visible=False)
         if followed:
             _kaplan_meier(axes[1], annotations)
@@ -267,6 +267,7 @@ def table(frame: pd.DataFrame, caption: str = "", digits: int = 3, published: Se
     """A table for a page: numbers with ``digits`` decimals, no index, a caption; ``published`` columns are marked."""
     marks = pd.DataFrame("tb-published", index=frame.index, columns=list(published))
     styler = frame.style.format(precision=digits, thousands=",", na_rep="–").hide(axis="index").set_td_classes(marks)
+    styler.set_uuid(hashlib.sha256((caption + frame.to_csv()).encode()).hexdigest()[:8])  # else a random one
     return styler.set_caption(caption) if caption else styler
 
 

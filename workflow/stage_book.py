@@ -79,6 +79,7 @@ def with_prose(executed: dict, source: dict, subject: str) -> dict:
     for cell in cells:
         if "injected-parameters" in cell["metadata"].get("tags", []):
             cell["metadata"]["tags"].append("hide-input")
+            cell["metadata"]["mystnb"] = {"code_prompt_show": "Parameters of this page"}
         if cell["cell_type"] == "markdown":  # a page lies one folder deeper than its source
             cell["source"] = "".join(cell["source"]).replace("](../book/", "](../../")
     first = cells[0]["source"].splitlines()
