@@ -20,11 +20,10 @@ ready = .venv/.ready-$(TORCH)
 pip = .venv/bin/python -m pip --disable-pip-version-check
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: book test lint unlock benchmarks constraints clean
+.PHONY: book test lint benchmarks constraints clean
 
 book: $(ready)
-	snakemake --snakefile workflow/Snakefile --workflow-profile workflow/profiles/default \
-	  --cores $(CORES) --config profile=$(PROFILE)
+	python workflow/run.py --profile $(PROFILE) --cores $(CORES)
 	@echo "The book: runs/$(PROFILE)/book/_build/html/index.html"
 
 test: $(ready)
@@ -34,11 +33,6 @@ lint: $(ready)
 	ruff check
 	ruff format --check
 	python -m pytest -q tests/test_notebooks.py -k committed
-
-# After a hard kill (or a terminal that was closed), when no other run is going on
-unlock: $(ready)
-	snakemake --snakefile workflow/Snakefile --workflow-profile workflow/profiles/default \
-	  --cores 1 --config profile=$(PROFILE) --unlock
 
 benchmarks: $(ready)
 	python tests/benchmarks/knn.py

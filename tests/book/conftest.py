@@ -31,8 +31,7 @@ ARGUMENTS = [
 @pytest.fixture(scope="session")
 def html():
     """Folder of the built book, made the way `make book` makes it; a run that is up to date stays as it is."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--config", "profile=quick"]
-    command += ["--snakefile", "workflow/Snakefile", "--workflow-profile", "workflow/profiles/default"]
+    command = [sys.executable, "workflow/run.py", "--profile", "quick"]
     programs = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

@@ -26,10 +26,6 @@ PAGE = {
     "repeats": 3,
     "draws": 50,
 }
-SNAKEMAKE = [
-    *(sys.executable, "-m", "snakemake", "--cores", "2"),
-    *("--snakefile", "workflow/Snakefile", "--workflow-profile", "workflow/profiles/default"),
-]
 
 
 class Checkout:
@@ -52,7 +48,7 @@ class Checkout:
         (self.root / "workflow" / "config" / f"{name}.yaml").write_text(yaml.safe_dump(content))
 
     def start(self, name, *options, **how):
-        command = [*SNAKEMAKE, *options, "--config", f"profile={name}"]
+        command = [sys.executable, "workflow/run.py", "--profile", name, "--cores", "2", *options]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(command, cwd=self.root, env=self.env, **pipes, **how)
 
@@ -189,14 +185,6 @@ def kill(process, condition, limit=90):
     process.communicate(timeout=60)
 
 
-def unlock(checkout, name, *targets):
-    """What "Run it yourself" tells a reader whose run was killed: the first try is refused, then unlock."""
-    status, output = checkout.snakemake(name, *targets)
-    assert (status != 0, "LockException" in output, "--unlock" in output) == (True, True, True), output
-    status, output = checkout.snakemake(name, "--unlock")
-    assert status == 0, output
-
-
 def bytes_of(folder):
     return {path.name: path.read_bytes() for path in folder.rglob("*.*") if not path.name.startswith(".")}
 
@@ -212,7 +200,6 @@ def test_a_run_killed_in_a_notebook_goes_on_to_the_same_bytes(checkout):
     assert any(ran) and not all(ran)  # in the middle
     assert not list((run / "results").rglob("*.csv"))
 
-    unlock(checkout, "killed")
     status, output = checkout.snakemake("killed")
     assert status == 0, output
     for folder in ("results", "predictions"):
@@ -229,9 +216,23 @@ def test_an_import_killed_in_the_middle_is_made_anew(checkout):
     kill(process, lambda: list((run / "embeddings").rglob("fmcib*.parquet")))
     assert 0 < len(list((run / "embeddings").rglob("fmcib*.parquet"))) < 5  # in the middle
 
-    unlock(checkout, "halfway", target)
     status, output = checkout.snakemake("halfway", target)
     assert status == 0, output
     for folder in ("annotations", "embeddings"):
         assert bytes_of(run / folder) == bytes_of(checkout.run("small") / folder)
     assert not list(run.rglob(".tmp-*"))
+
+
+def test_two_runs_of_a_profile_at_once_are_refused(checkout):
+    holder = "import run, time; run.hold(run.Path('runs/.small.lock')); print('held', flush=True); time.sleep(60)"
+    other = subprocess.Popen(
+        [sys.executable, "-c", holder], cwd=checkout.root, stdout=subprocess.PIPE, text=True,
+        env=checkout.env | {"PYTHONPATH": str(checkout.root / "workflow")},
+    )  # fmt: skip
+    assert other.stdout.readline() == "held\n"
+    status, output = checkout.snakemake("small")
+    assert status != 0 and "another run of this profile is going on" in output
+    other.kill()  # and with its process the lock is gone
+    other.wait()
+    status, output = checkout.snakemake("small")
+    assert status == 0, output

@@ -1,0 +1,41 @@
+"""Run a profile: Snakemake under a lock that ends with its process, so that a killed run goes on by the same command.
+
+python workflow/run.py [--profile quick] [--cores all] [further options of Snakemake]
+
+Snakemake's own lock outlives a hard kill and must then be removed by hand; this one is the operating system's.
+"""
+
+import argparse
+import fcntl
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="quick", help="name of a file in workflow/config")
+    parser.add_argument("--cores", default="all", help="processes at a time")
+    chosen, options = parser.parse_known_args()
+    lock = hold(Path("runs") / f".{chosen.profile}.lock")
+    os.set_inheritable(lock, True)  # kept by the process that Snakemake now becomes
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(HERE / "Snakefile"), "--nolock"]
+    command += ["--workflow-profile", str(HERE / "profiles" / "default"), "--cores", chosen.cores]
+    os.execv(sys.executable, [*command, *options, "--config", f"profile={chosen.profile}"])
+
+
+def hold(path: Path) -> int:
+    """Lock ``path`` for as long as this process lives; the file descriptor. A second holder is an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"another run of this profile is going on (it holds {path}); wait for its end or stop it")
+    return descriptor
+
+
+if __name__ == "__main__":
+    main()
