@@ -92,3 +92,10 @@ def test_luna16_without_a_seed_point_names_the_missing_column():
     rows = real.cohort_rows("luna16").drop(columns="coordX")
     with pytest.raises(annotations.AnnotationError, match=r"no column .*coordX"):
         annotations.from_rows(COHORTS.get("luna16"), rows)
+
+
+def test_a_missing_survival_time_is_no_death():
+    rows = real.cohort_rows("nsclc_radiomics").head(3).astype({"Survival.time": float})
+    rows.loc[0, "Survival.time"] = np.nan
+    made = annotations.from_rows(COHORTS.get("nsclc_radiomics"), rows)
+    assert len(made.table) == 2 and list(made.excluded["reason"]) == ["no survival time"]

@@ -331,7 +331,7 @@ def test_load_names_the_file_that_has_nothing_in_common(run):
 
 def test_load_names_the_file_that_is_missing(run):
     fault = refused(embeddings.load, run, "luna16", ["fmcib", "suprem"], annotated(*"abcd"))
-    assert fault == f"{embeddings.path_of(run, 'luna16', 'suprem')}: no such embedding table"
+    assert fault == f"luna16: no embeddings of suprem in {run}. There are: ct_fm, fmcib, merlin, wide"
 
 
 def test_coverage_counts_what_either_side_lacks(run):

@@ -174,3 +174,18 @@ def test_bad_input_is_named():
         knn.grouped_splits([0, 1] * 30, ["a", "b", "c", "d"] * 15)
     with pytest.raises(LookupError, match=r"unknown protocol 'papre'\. Did you mean 'paper'"):
         knn.PROTOCOLS.get("papre")
+
+
+def test_unusable_vectors_and_parts_are_named():
+    vectors, labels = toy(n=120)
+    splits = knn.paper_splits(labels)
+    for value in (np.nan, 0.0):
+        broken = vectors.copy()
+        broken[7] = value
+        with pytest.raises(knn.KNNError, match="1 embeddings hold NaN or are zero, the first is row 7"):
+            knn.evaluate(broken, labels, splits)
+    with pytest.raises(knn.KNNError, match="0 splits"):
+        knn.evaluate(vectors, labels, [])
+    negatives = np.flatnonzero(labels == 0)
+    with pytest.raises(knn.KNNError, match="validation part of the split of seed 3 has one class only"):
+        knn.evaluate(vectors, labels, [knn.Split(3, splits[0].train, negatives[:4], splits[0].test)])

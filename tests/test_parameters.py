@@ -106,3 +106,8 @@ def test_notebook_fails_on_a_wrong_parameter(run, given, fault):
     with pytest.raises(papermill.PapermillExecutionError) as caught:
         run(**given)
     assert (caught.value.ename, caught.value.evalue) == ("ParameterError", fault)
+
+
+def test_counts_below_one_are_refused():
+    with pytest.raises(parameters.ParameterError, match="draws must be at least 1, not 0"):
+        parameters.check({"draws": 0}, draws=int)

@@ -136,6 +136,11 @@ def test_hostile_pickle_is_refused_and_runs_nothing(tmp_path):
         ({"FMCIBExtractor": {}}, "has no rows"),
         ({"FMCIBExtractor": {"train": [{"feature": np.zeros(4096)}]}}, "train, row 0 is not a feature and a row"),
         ({"FMCIBExtractor": {"val": [{"feature": np.zeros(7), "row": {}}]}}, "val, row 0: shape"),
+        ({"FMCIBExtractor": {"train": [], "validation": []}}, r"has splits .*validation.* Known: train, val, test"),
+        ({"FMCIBExtractor": None}, "holds no lists of rows by split"),
+        ({"FMCIBExtractor": {"train": 3}}, "holds no lists of rows by split"),
+        ({"FMCIBExtractor": {"train": [{"feature": np.zeros(4096), "row": None}]}}, "row 0 is not a feature and a row"),
+        ({"FMCIBExtractor": {"train": [{"feature": np.zeros(4096), "row": {"a": 1}}]}}, "no column .*coordX"),
     ],
 )
 def test_pickles_of_another_form_are_refused(content, message, tmp_path):
@@ -213,3 +218,25 @@ def test_published_figures_name_models_and_cohorts_of_the_registries():
     cohorts = {cohort.id for cohort in published.COHORTS}
     assert set(published.figures("auc")["cohort"]) == set(published.figures("overlap")["cohort"]) == cohorts - {"rider"}
     assert set(published.RELEASED) == cohorts - {"rider"}
+
+
+def test_models_of_one_pickle_must_agree_on_labels(tmp_path):
+    rows = real.cohort_rows("nsclc_radiomics").head(4)
+    path = released_pickle(tmp_path / "features.pkl", rows, list(MODELS)[:2], ("train",))
+    content = pickle.loads(path.read_bytes())
+    content["CTFMExtractor"]["train"][0]["row"] = rows.iloc[0].copy()
+    content["CTFMExtractor"]["train"][0]["row"]["Survival.time"] = 1
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(published.PublishedError, match="CTFMExtractor: 1 labels differ"):
+        published.read_released(path, "nsclc_radiomics")
+
+
+def test_notes_say_no_more_than_the_figures():
+    paired = pd.DataFrame({"low": [-0.06, -0.02]})
+    note = published.controls_note("A", paired, [])
+    assert "a loss of up to 0.06 AUC cannot be excluded" in note and "no proof" in note
+    comparison = pd.DataFrame(
+        {"title": ["A"], "same_features": [False], "auc": [0.7], "low_published": [0.55], "high_published": [0.6]}
+    )
+    assert "Our mean lies outside" in published.comparison_note(comparison, "paper")
+    assert "Another endpoint" in published.comparison_note(comparison, "strict")

@@ -167,6 +167,10 @@ def load(run: str | Path, cohort: str, models: Sequence[str], annotations: pd.Da
     Returns the joined tables, ``vectors`` by model and ``unmatched`` with a column model, and the provenance of
     each model's table.
     """
+    missing = [model for model in models if not path_of(run, cohort, model).exists()]
+    if missing:
+        there = sorted(path.stem for path in path_of(run, cohort, "").parent.glob("*.parquet"))
+        raise EmbeddingError(f"{cohort}: no embeddings of {', '.join(missing)} in {run}. There are: {', '.join(there)}")
     tables = {model: read(path_of(run, cohort, model)) for model in models}
     origins = {model: str(path_of(run, cohort, model)) for model in models}
     joined = {model: join(table, annotations, origin=origins[model]) for model, table in tables.items()}

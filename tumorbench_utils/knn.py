@@ -153,6 +153,16 @@ def evaluate(
     labels = statistics.binary_labels(labels)
     if len(embeddings) != len(labels):
         raise KNNError(f"{len(embeddings)} embeddings but {len(labels)} labels")
+    vectors = np.asarray(embeddings, np.float64)
+    unusable = ~(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1))
+    if unusable.any():
+        raise KNNError(f"{unusable.sum()} embeddings hold NaN or are zero, the first is row {unusable.argmax()}")
+    if not splits or k_max < 1:
+        raise KNNError(f"nothing to evaluate: {len(splits)} splits, k up to {k_max}")
+    for split in splits:
+        for part in ("validation", "test"):
+            if len(np.unique(labels[getattr(split, part)])) < 2:
+                raise KNNError(f"the {part} part of the split of seed {split.seed} has one class only: too few samples")
     smallest = min(len(split.train) for split in splits)
     if smallest < k_max:
         raise KNNError(f"k goes up to {k_max}, but a split has only {smallest} training samples; lower k_max")

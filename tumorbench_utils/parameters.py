@@ -21,6 +21,9 @@ def check(namespace: Mapping, **kinds: type | tuple[type, ...]) -> None:
     unknown = injected_names(namespace.get("In", ())) - set(kinds)
     if unknown:
         raise ParameterError(f"unknown parameter {', '.join(sorted(unknown))}. Known: {', '.join(kinds)}")
+    for name in kinds:
+        if type(namespace[name]) is int and namespace[name] < 1:
+            raise ParameterError(f"parameter {name} must be at least 1, not {namespace[name]}")
     for name, kind in kinds.items():
         allowed, value = kind if isinstance(kind, tuple) else (kind,), namespace[name]
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):  # True is an int too

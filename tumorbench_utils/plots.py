@@ -169,8 +169,8 @@ def validation_curves(curves: np.ndarray, chosen: Sequence[int], study: pd.DataF
         axis.plot([], [], color=MUTED, linewidth=0.7, label=f"{len(curves)} splits")
         axis.plot(k, curves.mean(axis=0), color=OURS, linewidth=2.2, label="their mean")
         axis.plot(k, curves[split], color=CONTROL, linewidth=1.4, label=f"split {split}")
-        axis.plot(study["k"], study["auc"], "o", color=PUBLISHED, markersize=3.5, markerfacecolor="none")
-        axis.plot([], [], "o", color=PUBLISHED, markersize=4, markerfacecolor="none", label=f"Optuna, split {split}")
+        axis.plot(study["k"], study["auc"], "o", color=SECOND, markersize=3.5, markerfacecolor="none")
+        axis.plot([], [], "o", color=SECOND, markersize=4, markerfacecolor="none", label=f"Optuna, split {split}")
         axis.plot(chosen, curves[np.arange(len(curves)), np.asarray(chosen) - 1], "v", color=INK, markersize=5)
         axis.plot([], [], "v", color=INK, markersize=5, label="chosen k")
         axis.axhline(CHANCE, color=INK, linestyle=":", linewidth=1)
@@ -183,7 +183,7 @@ def roc_bands(predictions: Mapping[str, pd.DataFrame]) -> Figure:
     """Mean ROC curve over splits with the central 95 % of the splits; (split, label, probability) by title."""
     figure, (axis,) = canvas(4.6)
     grid = np.linspace(0, 1, 101)
-    colours = sns.color_palette([OURS, PUBLISHED, CONTROL, SECOND, MUTED], len(predictions))
+    colours = sns.color_palette([OURS, SECOND, CONTROL, MUTED], len(predictions))
     with matplotlib.rc_context(STYLE):
         for (title, frame), colour in zip(predictions.items(), colours, strict=True):
             curves = []

@@ -59,6 +59,9 @@ RELEASED = {  # cohort: file, SHA-256
 }
 
 
+SPLITS = ("train", "val", "test")  # in the order in which the released code joins them
+
+
 class PublishedError(ValueError):
     """A published input that is not what it should be; the message names the file and the fault."""
 
@@ -102,32 +105,45 @@ def auc_of(cohort: str, records: Mapping[str, Mapping]) -> pd.DataFrame:
 
 def comparison_note(comparison: pd.DataFrame, variant: str) -> str:
     """Why published and recomputed AUCs need not be equal, in words for the page (columns as of the notebook)."""
-    notes = []
-    if not comparison["same_features"].all():
+    notes, same = [], comparison["same_features"].astype(bool)
+    if (~same).any():
+        inside = comparison["auc"].between(comparison["low_published"], comparison["high_published"])[~same].all()
         notes.append(
-            "**Not the same features.** The published figure was made of patches of 48 x 48 x 48 voxels, clipped at "
-            "-1024 and 2048 HU; the embeddings here were made with the recipe of FMCIB's authors, 50 x 50 x 50 voxels "
-            "and no clipping. Patients, labels, splits and method are the same. That the two figures agree says that "
-            "the finding does not hang on those details of the recipe, not that the features were reproduced."
+            f"**Not the same features** ({', '.join(comparison['title'][~same])}). The published figure was made of "
+            "patches of 48 x 48 x 48 voxels, clipped at -1024 and 2048 HU; these embeddings were made with the recipe "
+            "of the model's authors, 50 x 50 x 50 voxels and no clipping. "
+            + (
+                "Our mean lies inside the published interval"
+                if inside
+                else "Our mean lies outside the published interval"
+            )
+            + ", which says something of the finding, not that the features were reproduced."
         )
-    if comparison["same_features"].any():
+    if same.any():
         notes.append(
-            "**Same features.** These are the embeddings that the study's authors released, so the difference should "
-            "vanish but for the rounding of distances, which can swap two nearly equal neighbours."
+            f"**Same features** ({', '.join(comparison['title'][same])}). These are the embeddings that the study's "
+            "authors released, so the difference should vanish but for the rounding of distances, which can swap two "
+            "nearly equal neighbours."
         )
     if variant != "paper":
-        notes.append(f"**Another endpoint.** This page uses the rule `{variant}`; the published figures used `paper`.")
+        notes.append(
+            f"**Another endpoint.** This page uses the rule `{variant}`, the published figures `paper`: labels, and "
+            "with them samples and splits, are not the same."
+        )
     return "\n\n".join(notes) or "The study has no published AUC for these models on this cohort."
 
 
-def controls_note(title: str, lost: Sequence[str], controls: int) -> str:
-    """What the negative controls say of a model, in words for the page; ``lost`` names those that lose."""
+def controls_note(title: str, paired: pd.DataFrame, lost: Sequence[str]) -> str:
+    """What the negative controls say of a model, in words for the page; ``lost`` names those that lose.
+
+    ``paired`` is the table of differences, control minus model. No significant loss is not the same as no loss.
+    """
     if len(lost):
-        return f"{len(lost)} of {controls} negative controls lose against {title}: {', '.join(lost)}."
+        return f"{len(lost)} of {len(paired)} negative controls lose against {title}: {', '.join(lost)}."
     return (
-        f"None of the {controls} negative controls loses against {title}. Whatever its embeddings tell of the endpoint "
-        "here, they tell it as well when the arrangement of the voxels is destroyed: the figure above chance is no "
-        "evidence that the model reads the texture of the tumour."
+        f"No loss was found for any of the {len(paired)} negative controls against {title}. With these intervals a "
+        f"loss of up to {-paired['low'].min():.2f} AUC cannot be excluded. So this page gives no evidence that the "
+        "embeddings tell of the endpoint by the texture of the tumour, and no proof that they do not."
     )
 
 
@@ -218,24 +234,38 @@ def read_released(path: Path, cohort: str, variant: str = "paper") -> Published:
     unknown = set(content) - set(models)
     if unknown:
         raise PublishedError(f"{path}: unknown models {sorted(map(str, unknown))}. Known: {', '.join(models)}")
-    source = COHORTS.get(cohort)
-    tables, labelled = {}, None
+    tables, first = {}, None
     for released_name, splits in content.items():
         model = models[released_name]
         rows, vectors = _released_rows(path, released_name, splits, model.dim)
-        ids = (source.sample or source.patient)(rows).to_numpy()
+        ids, labelled = _labelled(cohort, rows, variant, f"{path}: {released_name}")
         parameters = {"model": model.id, "recipe": "benchmark", "control": None, "title": model.title}
         tables[model.id] = (ids, vectors, artefacts.provenance(parameters | {"source": "released"}, inputs))
-        if labelled is None:
-            labelled = annotations.from_rows(source, rows, variant)
-    return Published(labelled, tables, artefacts.provenance({"cohort": cohort, "variant": variant}, inputs))
+        first = first or labelled
+        _check_agreement(first.table, labelled.table, f"{path}: {released_name}")
+    return Published(first, tables, artefacts.provenance({"cohort": cohort, "variant": variant}, inputs))
+
+
+def _labelled(cohort: str, rows: pd.DataFrame, variant: str, origin: str) -> tuple[np.ndarray, Annotations]:
+    """Sample names of all rows, and the annotations of those with a label."""
+    source = COHORTS.get(cohort)
+    try:
+        labelled = annotations.from_rows(source, rows, variant)
+        return (source.sample or source.patient)(rows).to_numpy(), labelled
+    except annotations.AnnotationError as error:
+        raise PublishedError(f"{origin}: {error}") from error
 
 
 def _released_rows(path: Path, name: str, splits: Mapping, dim: int) -> tuple[pd.DataFrame, np.ndarray]:
     rows, vectors = [], []
-    for split in ("train", "val", "test"):
-        for number, entry in enumerate(splits.get(split) or []):
-            if not isinstance(entry, dict) or set(entry) != {"feature", "row"}:
+    if not isinstance(splits, dict) or not all(isinstance(entries, list) for entries in splits.values()):
+        raise PublishedError(f"{path}: {name} holds no lists of rows by split")
+    if set(splits) - set(SPLITS):  # not to lose samples unseen
+        raise PublishedError(f"{path}: {name} has splits {sorted(map(str, splits))}. Known: {', '.join(SPLITS)}")
+    for split in SPLITS:
+        for number, entry in enumerate(splits.get(split, [])):
+            whole = isinstance(entry, dict) and set(entry) == {"feature", "row"} and isinstance(entry["row"], dict)
+            if not whole:
                 raise PublishedError(f"{path}: {name}, {split}, row {number} is not a feature and a row")
             rows.append(entry["row"])
             vectors.append(pool(entry["feature"], dim, f"{path}: {name}, {split}, row {number}"))
@@ -289,8 +319,12 @@ def provide(run: str | Path, cohort: str, sources: Iterable[str] = ("registry",)
 
 
 def _check_variant(table: Path, variant: str) -> None:
-    record = json.loads(artefacts.provenance_path(table).read_text(encoding="utf-8"))
-    written = record["parameters"]["variant"]
+    record = artefacts.provenance_path(table)
+    if not record.exists():
+        raise PublishedError(
+            f"{table} is there without {record.name}: not written by this import, so it stays as it is"
+        )
+    written = json.loads(record.read_text(encoding="utf-8"))["parameters"]["variant"]
     if written != variant:
         raise PublishedError(f"{table} was made with variant '{written}', not '{variant}': choose another run folder")
 
@@ -299,7 +333,7 @@ def _check_agreement(first: pd.DataFrame, other: pd.DataFrame, source: str) -> N
     both = first.merge(other, on="sample_id", suffixes=("", "_other"))
     odd = both.loc[both["label"] != both["label_other"], "sample_id"]
     if len(odd):
-        raise PublishedError(f"{source}: {len(odd)} labels differ from those of the first source: {list(odd[:5])}")
+        raise PublishedError(f"{source}: {len(odd)} labels differ from those of the first: {list(odd[:5])}")
 
 
 def main() -> None:
@@ -313,7 +347,7 @@ def main() -> None:
     try:
         for path in provide(chosen.run, chosen.cohort, chosen.sources, chosen.variant):
             print(path)
-    except (artefacts.ArtefactError, LookupError, ValueError) as error:
+    except (artefacts.ArtefactError, LookupError, ValueError, OSError) as error:
         parser.exit(1, f"error: {error}\n")
 
 

@@ -17,13 +17,17 @@ HERE = Path(__file__).parent
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="quick", help="name of a file in workflow/config")
+    parser.add_argument("--run", help="folder of the run, runs/<profile> by default")
     parser.add_argument("--cores", default="all", help="processes at a time")
     chosen, options = parser.parse_known_args()
+    if "--config" in options:
+        parser.error("--config is set here: give --profile and --run instead")
     lock = hold(Path("runs") / f".{chosen.profile}.lock")
     os.set_inheritable(lock, True)  # kept by the process that Snakemake now becomes
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(HERE / "Snakefile"), "--nolock"]
     command += ["--workflow-profile", str(HERE / "profiles" / "default"), "--cores", chosen.cores]
-    os.execv(sys.executable, [*command, *options, "--config", f"profile={chosen.profile}"])
+    config = [f"profile={chosen.profile}", *([f"run={chosen.run}"] if chosen.run else [])]
+    os.execv(sys.executable, [*command, *options, "--config", *config])
 
 
 def hold(path: Path) -> int:

@@ -29,7 +29,7 @@ class Endpoint:
     """A binary endpoint: its rule in words, and the same as a function of the source rows.
 
     ``label`` gives 1.0, 0.0, or NaN for a sample that the rule leaves out for the stated ``exclusion``.
-    ``positives`` and ``negatives`` are the counts that the rule must give on the whole cohort.
+    ``positives`` and ``negatives`` are the counts on the whole cohort.
     """
 
     title: str

@@ -19,9 +19,10 @@ COHORT = Cohort(
         "paper": Endpoint(
             title="two-year survival",
             rule="survival time of at least 730 days, censored or not (LUNG1-406, censored at 314 days, is kept as 0)",
-            label=lambda rows: (TIME(rows) >= TWO_YEARS).astype(float),
+            label=lambda rows: (TIME(rows) >= TWO_YEARS).astype(float).where(TIME(rows).notna()),
             positives=169,
             negatives=252,
+            exclusion="no survival time",
         ),
         "strict": Endpoint(
             title="two-year survival",
