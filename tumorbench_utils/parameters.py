@@ -12,18 +12,20 @@ class ParameterError(TypeError):
     """A notebook was given a parameter that it does not have, or one of the wrong type."""
 
 
-def check(namespace: Mapping, **kinds: type | tuple[type, ...]) -> None:
+def check(namespace: Mapping, may_be_zero: tuple[str, ...] = (), **kinds: type | tuple[type, ...]) -> None:
     """Check the parameters of the notebook whose ``globals()`` are given.
 
-    ``kinds`` names every parameter with its type. Names that papermill injected are read from the injected cell
-    itself, so variables of a notebook in use are not mistaken for parameters.
+    ``kinds`` names every parameter with its type; whole numbers are at least 1, those that ``may_be_zero`` at least 0.
+    Names that papermill injected are read from the injected cell itself, so variables of a notebook in use are not
+    mistaken for parameters.
     """
     unknown = injected_names(namespace.get("In", ())) - set(kinds)
     if unknown:
         raise ParameterError(f"unknown parameter {', '.join(sorted(unknown))}. Known: {', '.join(kinds)}")
     for name in kinds:
-        if type(namespace[name]) is int and namespace[name] < 1:
-            raise ParameterError(f"parameter {name} must be at least 1, not {namespace[name]}")
+        least = 0 if name in may_be_zero else 1
+        if type(namespace[name]) is int and namespace[name] < least:
+            raise ParameterError(f"parameter {name} must be at least {least}, not {namespace[name]}")
     for name, kind in kinds.items():
         allowed, value = kind if isinstance(kind, tuple) else (kind,), namespace[name]
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):  # True is an int too

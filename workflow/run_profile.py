@@ -8,6 +8,7 @@ CONFIG = Path(__file__).parent / "config"
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 KEYS = {"extends", "cohorts", "pages"}
 COHORT_KEYS = {"sources", "variant"}
+CURATION, EVALUATION = "1_data_curation", "3_knn_evaluation"
 
 
 def load(name: str) -> dict:
@@ -40,11 +41,10 @@ def check(profile: dict, path: Path) -> None:
     for key in ("cohorts", "pages"):
         if not isinstance(profile.get(key), dict):
             raise SystemExit(f"{path}: no {key}")
+    profile["cohorts"] = {cohort: options or {} for cohort, options in profile["cohorts"].items()}
     for cohort, options in profile["cohorts"].items():
-        if set(options or {}) - COHORT_KEYS:
+        if set(options) - COHORT_KEYS:
             raise SystemExit(f"{path}: cohort {cohort}: unknown keys {sorted(set(options) - COHORT_KEYS)}")
-        if not (options or {}).get("sources"):
-            raise SystemExit(f"{path}: cohort {cohort}: no sources")
     for stage, pages in profile["pages"].items():
         if not (NOTEBOOKS / f"{stage}.ipynb").exists():
             raise SystemExit(f"{path}: no notebook {stage}.ipynb")
@@ -54,3 +54,43 @@ def check(profile: dict, path: Path) -> None:
                 raise SystemExit(f"{path}: page {stage}/{page}: its cohort is not among the profile's cohorts")
             if page != cohort:  # results are filed under the cohort
                 raise SystemExit(f"{path}: page {stage}/{page}: a page bears the name of its cohort")
+            if stage == EVALUATION and not profile["cohorts"][cohort].get("sources"):
+                raise SystemExit(f"{path}: page {stage}/{page}: cohort {cohort} has no sources of embeddings")
+
+
+def inputs(profile: dict, stage: str, page: str) -> dict[str, str]:
+    """What a page reads, by name, relative to the folder of the run.
+
+    Published embeddings come with the annotation table that belongs to them; curation then checks that table.
+    """
+    cohort = profile["pages"][stage][page]["cohort"]
+    read = {}
+    if profile["cohorts"][cohort].get("sources"):
+        read["annotations"] = f"annotations/{cohort}.csv"
+    if stage == EVALUATION:
+        read["embeddings"] = f"embeddings/{cohort}"
+    return read
+
+
+def files(profile: dict, stage: str, page: str) -> list[str]:
+    """What a page writes besides its results: curation writes the annotation table where no other rule does."""
+    given = parameters(profile, stage, page)
+    return [f"annotations/{given['cohort']}.csv"] if given.get("write") and given["labels"] != "none" else []
+
+
+def folders(profile: dict, stage: str, page: str) -> list[str]:
+    """Folders that a page writes: the patch bank, where curation has images."""
+    given = parameters(profile, stage, page)
+    return [f"patches/{given['cohort']}"] if given.get("images", "none") != "none" else []
+
+
+def parameters(profile: dict, stage: str, page: str) -> dict:
+    """The parameters of a page: those of the profile, and what follows from its cohort."""
+    given = profile["pages"][stage][page]
+    options = profile["cohorts"][given["cohort"]]
+    common = {"variant": options.get("variant", "paper")}
+    if stage == EVALUATION:
+        return {"sources": options["sources"], **common, **given}
+    if stage == CURATION:
+        return {"labels": "none", "images": "none", "write": not options.get("sources"), **common, **given}
+    return {**common, **given}

@@ -15,7 +15,7 @@ import run_profile
 import yaml
 
 from tumorbench_utils import plots, published
-from tumorbench_utils.cohorts import COHORTS
+from tumorbench_utils.cohorts import COHORTS, STUDY
 from tumorbench_utils.models import MODELS
 
 ROOT = Path(__file__).parents[1]
@@ -88,10 +88,12 @@ def with_prose(executed: dict, source: dict, subject: str) -> dict:
 
 
 def fill_contents(toc: Path, pages: list[str]) -> None:
-    """Enter the pages of the run under "Results"."""
+    """Enter the pages of the run: data curation under "The data", all others under "Results"."""
     contents = yaml.safe_load(toc.read_text())
-    results = next(part for part in contents["parts"] if part["caption"] == "Results")
-    results["chapters"] = [{"file": page} for page in pages]
+    for part in contents["parts"]:
+        if part["caption"] in ("The data", "Results"):
+            data = part["caption"] == "The data"
+            part["chapters"] = [{"file": page} for page in pages if ("/1_data_curation/" in page) == data]
     toc.write_text(yaml.safe_dump(contents, sort_keys=False))
 
 
@@ -175,7 +177,7 @@ def models_table() -> str:
 def cohorts_table() -> str:
     """The cohorts as the registry has them, a row an endpoint rule."""
     rows = []
-    for cohort in COHORTS:
+    for cohort in STUDY:
         head = [f"{cohort.title} {{cite}}`{cohort.citation}`", cohort.anatomy, cohort.size]
         for variant, endpoint in (cohort.endpoints or {"–": None}).items():
             counts = f"{endpoint.positives:,} / {endpoint.negatives:,}" if endpoint else "–"

@@ -6,8 +6,10 @@ from . import (
     colorectal_liver_metastases,
     dlcs,
     luna16,
+    lung_ct,
     nsclc_radiogenomics,
     nsclc_radiomics,
+    phantom,
     rider,
 )
 from .base import Cohort, Endpoint
@@ -24,5 +26,8 @@ COHORTS: Registry[Cohort] = Registry(
         rider.COHORT,
     ),
 )
+STUDY = tuple(COHORTS)  # the cohorts of the study; the following are for trying things out
+COHORTS.register(lung_ct.COHORT)
+COHORTS.register(phantom.COHORT)
 
-__all__ = ["COHORTS", "Cohort", "Endpoint"]
+__all__ = ["COHORTS", "STUDY", "Cohort", "Endpoint"]

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from ..sources import Idc, Zenodo
+
 TWO_YEARS = 730  # days, as the study counts them
 DAYS_PER_MONTH = 365.25 / 12
 
@@ -45,7 +47,9 @@ class Cohort:
     """A public cohort. ``endpoints`` maps a variant to its rule; ``paper`` is what the published AUCs were made of.
 
     ``patient`` and ``sample`` name patients and samples from source rows, ``time_days`` and ``event`` give the
-    follow-up where there is one, ``clinical`` maps our ``clinical_*`` names to source columns.
+    follow-up where there is one, ``clinical`` maps our ``clinical_*`` names to source columns. ``images`` is where the
+    images come from; without it they are the user's own. ``segment`` is a regular expression for the names of the
+    segments of a mask that are the tumour; empty where a mask has one segment.
     """
 
     id: str
@@ -63,6 +67,8 @@ class Cohort:
     time_days: Column | None = None
     event: Column | None = None
     clinical: Mapping[str, str] = field(default_factory=dict)
+    images: Idc | Zenodo | None = None
+    segment: str = ""
 
     def endpoint(self, variant: str = "paper") -> Endpoint:
         """The rule of ``variant``; an unknown one is an error that lists those there are."""

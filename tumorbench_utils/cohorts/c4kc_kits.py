@@ -1,5 +1,6 @@
 """C4KC-KiTS: survival after nephrectomy for a kidney tumour."""
 
+from ..sources import Expected, Idc
 from .base import Cohort, Endpoint, column, equals, survives
 
 TIME = column("vital_days_after_surgery", float)
@@ -15,6 +16,12 @@ COHORT = Cohort(
     licence="CC BY 3.0",
     citation="heller2019c4kckits",
     seed_rule="centroid of the largest component of the renal tumour",
+    segment="tumou?r|neoplasm|mass",
+    images=Idc(
+        collection="c4kc_kits",
+        ct="Modality = 'CT' AND SeriesDescription ILIKE '%arterial%'",
+        expected=Expected(cases=210, ct=210, ct_gb=24.0, mask=210, mask_gb=3.0),
+    ),
     endpoints={
         "paper": Endpoint(
             title="two-year survival",

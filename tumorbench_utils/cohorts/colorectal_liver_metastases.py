@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from ..sources import Expected, Idc
 from .base import DAYS_PER_MONTH, TWO_YEARS, Cohort, Endpoint, column, equals, two_year_survival
 
 MONTHS = column("overall_survival_months", float)
@@ -28,6 +29,11 @@ COHORT = Cohort(
     licence="CC BY 4.0",
     citation="simpson2023crlm",
     seed_rule="centroid of the largest component of the tumour segments",
+    segment="tumou?r|neoplasm|metasta",
+    images=Idc(
+        collection="colorectal_liver_metastases",
+        expected=Expected(cases=197, ct=197, ct_gb=9.3, mask=197, mask_gb=1.6),
+    ),
     endpoints={
         "paper": Endpoint(
             title="two-year survival",

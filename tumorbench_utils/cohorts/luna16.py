@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from ..sources import Expected, Idc
 from .base import Cohort, Endpoint, column
 
 
@@ -26,6 +27,13 @@ COHORT = Cohort(
     licence="CC BY 3.0",
     citation="setio2017luna16",
     seed_rule="centre of the bounding box of all readers' contours",
+    images=Idc(
+        collection="lidc_idri",
+        mask=None,
+        case="SeriesInstanceUID",
+        note="the scans are selected by the LIDC annotations",
+        expected=Expected(cases=433, ct=433, ct_gb=59.2),
+    ),
     endpoints={
         "paper": Endpoint(
             title="nodule malignancy",

@@ -1,5 +1,6 @@
 """NSCLC-Radiogenomics: survival after surgery for lung cancer."""
 
+from ..sources import Expected, Idc
 from .base import Cohort, Endpoint, column, survives
 
 TIME = column("Survival.time", float)
@@ -15,6 +16,11 @@ COHORT = Cohort(
     licence="CC BY 3.0 (images)",
     citation="napel2017radiogenomics",
     seed_rule="centroid of the largest component of the tumour segmentation",
+    images=Idc(
+        collection="nsclc_radiogenomics",
+        note="67 of the 211 patients have no segmentation; the study of R01-059 has six CTs",
+        expected=Expected(cases=144, ct=149, ct_gb=21.0, mask=144, mask_gb=0.9, open_cases=1),
+    ),
     endpoints={
         "paper": Endpoint(
             title="alive at last follow-up",

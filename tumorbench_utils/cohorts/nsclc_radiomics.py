@@ -1,5 +1,6 @@
 """NSCLC-Radiomics (Lung1): survival two years after radiotherapy."""
 
+from ..sources import Expected, Idc
 from .base import TWO_YEARS, Cohort, Endpoint, column, survives
 
 TIME = column("Survival.time", float)
@@ -15,6 +16,12 @@ COHORT = Cohort(
     licence="CC BY-NC 3.0",
     citation="aerts2015nsclcradiomics",
     seed_rule="centroid of the largest component of GTV-1",
+    segment="gtv-?1|neoplasm",
+    images=Idc(
+        collection="nsclc_radiomics",
+        note="LUNG1-128 has no segmentation",
+        expected=Expected(cases=421, ct=421, ct_gb=26.9, mask=421, mask_gb=8.2),
+    ),
     endpoints={
         "paper": Endpoint(
             title="two-year survival",

@@ -1,105 +1,23 @@
-"""Figures of the book: tables in, figures out, in one style.
-
-A figure is shown as inline SVG with its caption and alternative text, so that it is sharp on a phone and its text
-takes the colour of the page, light or dark.
-"""
+"""Figures of the kNN stage: the samples, AUCs, curves and differences."""
 
 from __future__ import annotations
 
-import hashlib
-import html
-import io
-import re
 from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from pandas.io.formats.style import Styler
-from scipy import stats
 from sklearn.metrics import roc_curve
 
-# Okabe and Ito's colours, told apart by colour-blind readers and on light and dark pages
-OURS, PUBLISHED, CONTROL, SECOND, MUTED = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A8A8A"
-THEMED = {"--tb-ours": OURS, "--tb-published": PUBLISHED, "--tb-control-2": CONTROL, "--tb-control": MUTED}
-INK = "#010203"  # stands for the page's own text colour
-WIDTH = 4.8  # inches: about the width of a phone, so that text of 9.5 points is nowhere too small
-CHANCE = 0.5
-
-STYLE = {
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "axes.titlesize": 9.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": INK,
-    "grid.alpha": 0.12,
-    "font.size": 9.5,
-    "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "tumorbench",
-}
-
-
-class Shown:
-    """A figure as a page shows it: inline SVG, caption below, ``alt`` for those who do not see it."""
-
-    def __init__(self, figure: Figure, caption: str, alt: str):
-        self.svg, self.caption, self.alt = inline_svg(figure, alt), caption, alt
-
-    def _repr_html_(self) -> str:
-        caption = f"<figcaption>{html.escape(self.caption)}</figcaption>"
-        return f'<figure class="tb-figure">{self.svg}{caption}</figure>'
-
-    def __repr__(self) -> str:
-        return f"Figure: {self.caption}"
-
-
-def inline_svg(figure: Figure, alt: str) -> str:
-    """The figure as an ``<svg>`` element that fills its column and takes the page's text colour."""
-    stream = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(stream, format="svg", metadata={"Date": None})
-    svg = stream.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL).replace(INK, "currentColor")
-    for name, colour in THEMED.items():  # a page may define lighter shades for its dark theme
-        svg = svg.replace(colour.lower(), f"var({name}, {colour})")
-    # identifiers must differ between the figures of one page
-    prefix = "f" + hashlib.sha256((alt + svg).encode()).hexdigest()[:8] + "-"
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}", svg)
-    size = f'style="width:100%;height:auto;max-width:{WIDTH * 130:.0f}px"'
-    opening = f' role="img" aria-label="{html.escape(alt, quote=True)}" {size}'
-    return re.sub(r' width="[^"]*pt" height="[^"]*pt"', opening, svg, count=1)
-
-
-def canvas(height: float, columns: int = 1, **options) -> tuple[Figure, np.ndarray]:
-    """A figure of the book's width and ``height`` inches with its axes, (columns,)."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        axes = np.atleast_1d(figure.subplots(1, columns, **options))
-        for axis in axes:
-            axis.grid(True)
-            axis.set_axisbelow(True)
-    return figure, axes
+from .base import CHANCE, CONTROL, INK, MUTED, OURS, PUBLISHED, SECOND, STYLE, canvas
+from .curation import has_follow_up, survival_curve
 
 
 def cohort_glance(annotations: pd.DataFrame, endpoint: str) -> Figure:
     """Class balance, and where there is follow-up the Kaplan-Meier curve (x in years)."""
-    followed = {"time_days", "event"} <= set(annotations) and annotations["time_days"].notna().any()
+    followed = has_follow_up(annotations)
     figure, axes = canvas(2.6, 2 if followed else 1, **({"width_ratios": (2, 3)} if followed else {}))
     with matplotlib.rc_context(STYLE):
         counts = annotations["label"].value_counts().reindex([1.0, 0.0], fill_value=0)
@@ -108,22 +26,8 @@ def cohort_glance(annotations: pd.DataFrame, endpoint: str) -> Figure:
         axes[0].set(ylabel="samples", title=endpoint, ylim=(0, counts.max() * 1.25))
         axes[0].grid(axis="x", visible=False)
         if followed:
-            _kaplan_meier(axes[1], annotations)
+            survival_curve(axes[1], annotations)
     return figure
-
-
-def _kaplan_meier(axis: Axes, annotations: pd.DataFrame) -> None:
-    years, dead = annotations["time_days"].to_numpy() / 365.25, annotations["event"].to_numpy() == 1
-    survival = stats.ecdf(stats.CensoredData(uncensored=years[dead], right=years[~dead])).sf
-    limits = survival.confidence_interval()
-    x = np.concatenate([[0], survival.quantiles])
-    axis.step(x, np.concatenate([[1], survival.probabilities]), where="post", color=OURS, linewidth=1.8)
-    low, high = (np.concatenate([[1], side.probabilities]) for side in (limits.low, limits.high))
-    axis.fill_between(x, low, high, step="post", color=OURS, alpha=0.2, linewidth=0)
-    axis.plot(years[~dead], survival.evaluate(years[~dead]), "|", color=OURS, markersize=5)
-    axis.axvline(2, color=INK, linestyle="--", linewidth=1)
-    axis.text(2.1, 1.0, "two years", fontsize=8.5, va="top")
-    axis.set(xlabel="years of follow-up", ylabel="share alive", ylim=(0, 1.03), xlim=(0, None), title="Follow-up")
 
 
 def auc_forest(table: pd.DataFrame) -> Figure:
@@ -261,19 +165,3 @@ def auc_heatmap(table: pd.DataFrame) -> Figure:
         axis.set_xticks(axis.get_xticks(), list(table), rotation=30, ha="right", rotation_mode="anchor")
         axis.grid(False)
     return figure
-
-
-def table(frame: pd.DataFrame, caption: str = "", digits: int = 3, published: Sequence[str] = ()) -> Styler:
-    """A table for a page: numbers with ``digits`` decimals, no index, a caption; ``published`` columns are marked."""
-    marks = pd.DataFrame("tb-published", index=frame.index, columns=list(published))
-    styler = frame.style.format(precision=digits, thousands=",", na_rep="–").hide(axis="index").set_td_classes(marks)
-    styler.set_uuid(hashlib.sha256((caption + frame.to_csv()).encode()).hexdigest()[:8])  # else a random one
-    return styler.set_caption(caption) if caption else styler
-
-
-def provenance(record: Mapping) -> Styler:
-    """What a page was made of: versions, parameters and the start of each input's SHA-256."""
-    rows = [("version", version, name) for name, version in record["versions"].items()]
-    rows += [("parameter", value, name) for name, value in record["parameters"].items()]
-    rows += [("input, SHA-256", f"{digest[:16]}…", name) for name, digest in record["inputs"].items()]
-    return table(pd.DataFrame(rows, columns=["what", "value", "name"]), "What this page was made of")

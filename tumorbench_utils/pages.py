@@ -1,0 +1,190 @@
+"""Sentences and small tables of the data curation pages, made from what was counted."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from . import imaging, patches
+from .bank import Bank, Built
+from .cohorts.base import Cohort, Endpoint
+from .curation import Images, Measured, Selected, read_segments
+
+SHOWN = 12  # tumours in a montage
+VIEW = (64, 64, 64)  # voxels, mm in the geometry of 1 mm
+
+
+class Views(NamedTuple):
+    """Patches of a montage, their spacings, the outlines of their masks (or None), and titles."""
+
+    patches: list[np.ndarray]
+    spacings: list[tuple[float, float, float]]
+    outlines: list[np.ndarray | None]
+    titles: list[str]
+
+
+def card(cohort: Cohort) -> str:
+    """What the registry says of a cohort, as a Markdown list of definitions."""
+    doi = f" ([{cohort.doi}](https://doi.org/{cohort.doi}))" if cohort.doi else ""
+    lines = [
+        f"**{cohort.title}**, {cohort.anatomy}, {cohort.size}.\n",
+        f"- **Source**: {cohort.source}{doi}; licence {cohort.licence}",
+        f"- **Seed point**: {cohort.seed_rule}",
+    ]
+    for variant, endpoint in cohort.endpoints.items():
+        rule = endpoint.rule[0].upper() + endpoint.rule[1:]
+        lines.append(f"- **Endpoint, variant `{variant}`**: {endpoint.title}. {rule}. Expected: {_expected(endpoint)}.")
+    if not cohort.endpoints:
+        lines.append("- **Endpoint**: none")
+    return "\n".join(lines)
+
+
+def expectation(cohort: Cohort) -> str:
+    """The expected class counts of every variant, in words."""
+    counts = [f"{_expected(each)} ({variant})" for variant, each in cohort.endpoints.items()]
+    return "; ".join(counts) or "no endpoint"
+
+
+def _expected(endpoint: Endpoint) -> str:
+    if endpoint.positives is None:
+        return "no set count"
+    return f"{endpoint.positives:,} positive, {endpoint.negatives:,} negative"
+
+
+def agreement(kept: pd.DataFrame, made: pd.DataFrame) -> str:
+    """How the annotation table that a run has compares with the one that this page made, in a sentence."""
+    both = kept.merge(made, on="sample_id", suffixes=("", "_here"))
+    same = int((both["label"].fillna(-1) == both["label_here"].fillna(-1)).sum())
+    if len(both) == 0:
+        count = "as many" if len(kept) == len(made) else f"{len(kept):,} against {len(made):,}"
+        classes = "the same" if sorted(kept["label"]) == sorted(made["label"]) else "other"
+        return (
+            "The annotation table of this run comes with the published embeddings and names its samples otherwise; "
+            f"it has {count} samples and {classes} counts of classes."
+        )
+    return (
+        "The annotation table of this run comes with the published embeddings. "
+        f"{len(both):,} of its {len(kept):,} samples are among the {len(made):,} of this page, "
+        f"{same:,} of them with the same label."
+    )
+
+
+def seed_distance(kept: pd.DataFrame, measured: Measured) -> str:
+    """How far the seed points of the run's table are from those measured here, in a sentence."""
+    both = kept.merge(measured.table, on="sample_id", suffixes=("", "_here"))
+    if both.empty:
+        return "The seed points of the run's table cannot be compared: it names its samples otherwise."
+    apart = np.linalg.norm(both[["x", "y", "z"]].to_numpy() - both[["x_here", "y_here", "z_here"]].to_numpy(), axis=1)
+    return (
+        f"The seed points of the run's table are {np.nanmedian(apart):.2f} mm from those measured here (median of "
+        f"{len(both):,} samples), at most {np.nanmax(apart):.1f} mm."
+    )
+
+
+def quality(table: pd.DataFrame) -> pd.DataFrame:
+    """Quality control in a few rows: quantity, least, median, most, and the sample that has the most."""
+    quantities = {
+        "tumour volume, ml": "volume_ml",
+        "longest diameter, mm": "diameter_mm",
+        "parts of the mask": "parts",
+        "mean of the tumour, HU": "tumour_hu",
+        "slices": "slices",
+        "pixel, mm": "pixel_mm",
+        "slice distance, mm": "slice_mm",
+        "lowest voxel, HU": "lowest_hu",
+        "highest voxel, HU": "highest_hu",
+    }
+    rows = []
+    for title, name in quantities.items():
+        values = table[name].dropna() if name in table else pd.Series(dtype=float)
+        if len(values):
+            most = table.loc[values.idxmax(), "sample_id"]
+            rows.append((title, *map(float, (values.min(), values.median(), values.max())), most))
+    return pd.DataFrame(rows, columns=["quantity", "least", "median", "most", "sample with the most"])
+
+
+def banks(built: Built) -> pd.DataFrame:
+    """The banks of a run in a table: geometry, spacing, rows, flags, size on disk."""
+    rows = []
+    for name, path in built.paths.items():
+        found = Bank(path)
+        size = sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+        row = {
+            "geometry": name,
+            "spacing, mm": " x ".join(f"{value:g}" for value in found.spacing),
+            "rows": len(found.rows),
+            "samples": found.rows["sample_id"].nunique(),
+            "clamped at the border": int(found.rows["clamped"].sum()),
+            "seed outside the image": int(found.rows["outside"].sum()),
+            "left out": len(found.excluded),
+            "MB": size / 1e6,
+        }
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def views(found: Bank, images: Images, segment: str = "", most: int = SHOWN) -> Views:
+    """The first tumours of a bank for a montage, with the outline of each mask on the grid of its patch."""
+    masks = images.cases.set_index("sample_id")
+    shown = Views([], [], [], [])
+    for row in found.rows[found.rows["trial"] == 0].head(most).itertuples():
+        shown.patches.append(found.patch(row, VIEW))
+        shown.spacings.append(found.spacing)
+        shown.outlines.append(_outline(row, found, images.root, masks, segment))
+        shown.titles.append(str(row.sample_id))
+    return shown
+
+
+def _outline(row, found: Bank, root, cases: pd.DataFrame, segment: str) -> np.ndarray | None:
+    """The mask of a sample on the grid of its patch; None if there is none, or if it was cut off at the border."""
+    if row.sample_id not in cases.index or "mask" not in cases or row.clamped:
+        return None
+    case = cases.loc[row.sample_id]
+    ct = imaging.read_ct(root / case["ct"])
+    mask = read_segments(root / case["mask"], ct, segment)
+    drawn = imaging.Volume(mask.astype(np.float32), ct.origin, ct.spacing, ct.direction, ct.source, ct.frame)
+    grid = patches.released_grid(drawn, found.spacing)
+    low, high = patches.crop(grid.voxel([row.x, row.y, row.z]), np.array(VIEW), grid.shape)
+    return patches.sample(drawn, grid, low, high) > 0.5
+
+
+def summary(
+    cohort: Cohort,
+    variant: str,
+    manifest: pd.DataFrame | None,
+    selected: Selected | None,
+    measured: Measured | None,
+    built: Built | None,
+) -> list[str]:
+    """What a page shows, one sentence a finding; expected counts that are not met are named first."""
+    points = []
+    if manifest is not None:
+        size = manifest["bytes"].sum() / 1e9
+        points.append(f"The archive lists {len(manifest):,} series of this cohort, {size:.1f} GB.")
+    if selected is None:
+        points.append("No source of labels was at hand; the annotation table needs one.")
+    elif cohort.endpoints:
+        points += _labels(cohort, variant, selected)
+    if measured is not None:
+        points.append(f"{len(measured.table):,} tumours were measured, {len(measured.excluded):,} could not be.")
+    if built is not None:
+        rows = Bank(built.paths[next(iter(built.paths))]).rows
+        points.append(
+            f"The patch bank holds {len(rows):,} patches a geometry; {int(rows['clamped'].sum()):,} of them are cut "
+            f"off by the border of the image, {len(built.excluded):,} seed points were left out."
+        )
+    return points
+
+
+def _labels(cohort: Cohort, variant: str, selected: Selected) -> list[str]:
+    table, endpoint = selected.annotations.table, cohort.endpoint(variant)
+    positives, negatives = int((table["label"] == 1).sum()), int((table["label"] == 0).sum())
+    found = f"{positives:,} positive and {negatives:,} negative samples"
+    left = f"{len(selected.annotations.excluded):,} left out, each with its reason."
+    if endpoint.positives is None:
+        return [f"{found}; {left}"]
+    same = (positives, negatives) == (endpoint.positives, endpoint.negatives)
+    wanted = f"{endpoint.positives:,} and {endpoint.negatives:,}"
+    return [f"{found}, {'as expected' if same else f'where {wanted} were expected'}; {left}"]

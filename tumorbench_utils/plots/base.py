@@ -1,0 +1,173 @@
+"""The one style of the book's figures and tables, and how a page shows them.
+
+A figure is shown as inline SVG with its caption and alternative text, so that it is sharp on a phone and its text
+takes the colour of the page, light or dark.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+from pandas.io.formats.style import Styler
+from PIL import Image
+
+# Okabe and Ito's colours, told apart by colour-blind readers and on light and dark pages
+OURS, PUBLISHED, CONTROL, SECOND, MUTED = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A8A8A"
+THEMED = {"--tb-ours": OURS, "--tb-published": PUBLISHED, "--tb-control-2": CONTROL, "--tb-control": MUTED}
+INK = "#010203"  # stands for the page's own text colour
+WIDTH = 4.8  # inches: about the width of a phone, so that text of 9.5 points is nowhere too small
+POINTS = 72  # in an inch
+CHANCE = 0.5
+
+STYLE = {
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": INK,
+    "grid.alpha": 0.12,
+    "font.size": 9.5,
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "tumorbench",
+}
+
+
+class Shown:
+    """A figure as a page shows it: inline SVG, caption below, ``alt`` for those who do not see it."""
+
+    def __init__(self, figure: Figure, caption: str, alt: str):
+        self.svg, self.caption, self.alt = inline_svg(figure, alt), caption, alt
+
+    def _repr_html_(self) -> str:
+        caption = f"<figcaption>{html.escape(self.caption)}</figcaption>"
+        return f'<figure class="tb-figure">{self.svg}{caption}</figure>'
+
+    def __repr__(self) -> str:
+        return f"Figure: {self.caption}"
+
+
+def inline_svg(figure: Figure, alt: str) -> str:
+    """The figure as an ``<svg>`` element that fills its column and takes the page's text colour."""
+    stream = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    svg = stream.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL).replace(INK, "currentColor")
+    svg = svg.replace("image-rendering:crisp-edges;image-rendering:pixelated", "image-rendering:auto")
+    svg = re.sub(r"(?<=base64,)[\sA-Za-z0-9+/=]+", lambda found: _smaller(found[0]), svg)
+    for name, colour in THEMED.items():  # a page may define lighter shades for its dark theme
+        svg = svg.replace(colour.lower(), f"var({name}, {colour})")
+    # identifiers must differ between the figures of one page
+    prefix = "f" + hashlib.sha256((alt + svg).encode()).hexdigest()[:8] + "-"
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}", svg)
+    size = f'style="width:100%;height:auto;max-width:{WIDTH * 130:.0f}px"'
+    opening = f' role="img" aria-label="{html.escape(alt, quote=True)}" {size}'
+    return re.sub(r' width="[^"]*pt" height="[^"]*pt"', opening, svg, count=1)
+
+
+def _smaller(png: str) -> str:
+    """A base64 PNG without colour and transparency where it has none: a third of the size for a CT slice."""
+    image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGBA")
+    red, green, blue, alpha = np.moveaxis(np.asarray(image), -1, 0)
+    if (alpha == 255).all() and (red == green).all() and (red == blue).all():
+        image = image.convert("L")
+    stream = io.BytesIO()
+    image.save(stream, format="png", optimize=True)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def canvas(height: float, columns: int = 1, rows: int = 1, **options) -> tuple[Figure, np.ndarray]:
+    """A figure of the book's width and ``height`` inches with its axes, (rows x columns,), row by row."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        axes = np.atleast_1d(figure.subplots(rows, columns, **options)).ravel()
+        for axis in axes:
+            axis.grid(True)
+            axis.set_axisbelow(True)
+    return figure, axes
+
+
+def sheet(height: float) -> tuple[Figure, Axes]:
+    """A figure of the book's width for boxes and tiles: bare axes in points, y downwards; ``height`` in points."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height / POINTS))
+        axis = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH * POINTS), ylim=(height, 0))
+        axis.set_axis_off()
+    return figure, axis
+
+
+def nothing(sentence: str) -> Figure:
+    """What is shown where a figure would be empty: the sentence that says why."""
+    figure, axis = sheet(30)
+    with matplotlib.rc_context(STYLE):
+        axis.text(WIDTH * POINTS / 2, 15, sentence, ha="center", va="center", parse_math=False)
+    return figure
+
+
+def counted(n: int, unit: str) -> str:
+    """``1 scan``, ``1,018 scans``, ``2 studies``, ``2 series``."""
+    if n == 1 or unit.endswith("s"):
+        return f"{n:,} {unit}"
+    return f"{n:,} {unit[:-1]}ies" if unit.endswith("y") else f"{n:,} {unit}s"
+
+
+def wrap(text: str, width: float, size: float, weight: str = "normal") -> list[str]:
+    """Lines of ``text`` that are at most ``width`` points wide at a font size; a longer word is cut."""
+    font = FontProperties(family=STYLE["font.sans-serif"][:1], size=size, weight=weight)
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".lstrip()
+        if _width(longer, font) <= width:
+            lines[-1] = longer
+            continue
+        lines += [word] if lines[-1] else []
+        lines[-1] = word
+        while _width(lines[-1], font) > width and len(lines[-1]) > 1:
+            fits = next(n for n in range(len(lines[-1]) - 1, 0, -1) if n == 1 or _width(lines[-1][:n], font) <= width)
+            lines[-1:] = [lines[-1][:fits], lines[-1][fits:]]
+    return lines
+
+
+def _width(text: str, font: FontProperties) -> float:
+    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
+
+
+def table(frame: pd.DataFrame, caption: str = "", digits: int = 3, published: Sequence[str] = ()) -> Styler:
+    """A table for a page: numbers with ``digits`` decimals, no index, a caption; ``published`` columns are marked."""
+    marks = pd.DataFrame("tb-published", index=frame.index, columns=list(published))
+    styler = frame.style.format(precision=digits, thousands=",", na_rep="–").hide(axis="index").set_td_classes(marks)
+    styler.set_uuid(hashlib.sha256((caption + frame.to_csv()).encode()).hexdigest()[:8])  # else a random one
+    return styler.set_caption(caption) if caption else styler
+
+
+def provenance(record: Mapping) -> Styler:
+    """What a page was made of: versions, parameters and the start of each input's SHA-256."""
+    rows = [("version", version, name) for name, version in record["versions"].items()]
+    rows += [("parameter", value, name) for name, value in record["parameters"].items()]
+    rows += [("input, SHA-256", f"{digest[:16]}…", name) for name, digest in record["inputs"].items()]
+    return table(pd.DataFrame(rows, columns=["what", "value", "name"]), "What this page was made of")
