@@ -36,6 +36,8 @@ lint: $(ready)
 
 benchmarks: $(ready)
 	python tests/benchmarks/knn.py
+	python tests/benchmarks/patches.py
+	python tests/benchmarks/memory.py
 
 # Built anew when the requirements or the torch switch change, so that nothing old stays behind
 $(ready): pyproject.toml constraints.txt

@@ -22,6 +22,7 @@ FLOORS = [  # from the ground up; a room is a module or a package
     {"annotations"},
     {"patches", "curation"},
     {"bank"},
+    {"pages"},
     {"embeddings"},
     {"statistics"},
     {"knn"},

@@ -1,12 +1,14 @@
 """Endpoint rules against the released cohort tables, and against cases worked by hand."""
 
+import tarfile
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from tests import real
-from tumorbench_utils import annotations
-from tumorbench_utils.cohorts import COHORTS, Cohort
+from tumorbench_utils import annotations, artefacts, phantom
+from tumorbench_utils.cohorts import COHORTS, STUDY, Cohort, released
 from tumorbench_utils.cohorts.base import two_year_survival
 from tumorbench_utils.registry import UnknownNameError
 
@@ -24,7 +26,7 @@ def test_rule_gives_the_expected_counts_on_the_released_table(cohort, variant):
 
 
 def test_every_cohort_of_the_study_but_dlcs_is_checked_on_its_table():
-    assert {cohort.id for cohort in COHORTS} - set(real.COHORT_TABLES) == {"dlcs"}
+    assert {cohort.id for cohort in STUDY} - set(real.COHORT_TABLES) == {"dlcs"}
 
 
 def test_two_year_survival_by_hand():
@@ -102,7 +104,89 @@ def test_a_missing_survival_time_is_no_death():
 
 
 def test_every_cohort_of_the_study_says_where_its_images_are():
-    kinds = {cohort.id: type(cohort.images).__name__ for cohort in COHORTS}
+    kinds = {cohort.id: type(cohort.images).__name__ for cohort in STUDY}
     assert kinds.pop("dlcs") == "Zenodo" and set(kinds.values()) == {"Idc"}
     assert COHORTS.get("dlcs").images.record in COHORTS.get("dlcs").doi
     assert all(cohort.images.collection in cohort.source for cohort in COHORTS if cohort.id in kinds)
+
+
+def test_the_study_has_seven_cohorts_and_the_rest_is_for_trying_things_out():
+    assert [cohort.id for cohort in STUDY] == [
+        "luna16",
+        "dlcs",
+        "nsclc_radiomics",
+        "nsclc_radiogenomics",
+        "c4kc_kits",
+        "colorectal_liver_metastases",
+        "rider",
+    ]
+    others = [cohort for cohort in COHORTS if cohort not in STUDY]
+    assert [cohort.id for cohort in others] == ["lung_ct", "phantom"]
+    assert all(cohort.images is None for cohort in others)  # none of them is in the Imaging Data Commons
+
+
+def dlcs_rows(*nodules):
+    return pd.DataFrame(nodules, columns=["patient-id", "nodule_id", "coordX", "coordY", "coordZ", "Malignant_lbl"])
+
+
+def test_dlcs_of_the_paper_ends_with_patient_1120_and_full_does_not():
+    rows = dlcs_rows(
+        ("DLCS_0001", 1, 1, 2, 3, 0),
+        ("DLCS_1120", 1, 1, 2, 3, 1),
+        ("DLCS_1120", 2, 4, 5, 6, 0),
+        ("DLCS_1121", 1, 1, 2, 3, 1),
+        ("DLCS_1613", 4, 1, 2, 3, 0),
+    )
+    paper = annotations.from_rows(COHORTS.get("dlcs"), rows)
+    assert list(paper.table["sample_id"]) == ["DLCS_0001_1", "DLCS_1120_1", "DLCS_1120_2"]
+    assert list(paper.table["label"]) == [0, 1, 0]
+    assert paper.table[["x", "y", "z"]].iloc[2].tolist() == [4, 5, 6]
+    assert list(paper.excluded["sample_id"]) == ["DLCS_1121_1", "DLCS_1613_4"]
+    assert set(paper.excluded["reason"]) == {"no label, or not one of the paper's patients"}
+    full = annotations.from_rows(COHORTS.get("dlcs"), rows, "full")
+    assert list(full.table["label"]) == [0, 1, 0, 1, 0] and full.excluded.empty
+
+
+def test_dlcs_without_a_label_is_left_out_of_both_variants():
+    rows = dlcs_rows(("DLCS_0001", 1, 1, 2, 3, 0), ("DLCS_0002", 1, 1, 2, 3, None))
+    for variant in ("paper", "full"):
+        made = annotations.from_rows(COHORTS.get("dlcs"), rows, variant)
+        assert list(made.table["sample_id"]) == ["DLCS_0001_1"] and list(made.excluded["sample_id"]) == ["DLCS_0002_1"]
+
+
+def test_a_phantom_has_its_label_and_its_follow_up():
+    rows = phantom.parameters(40, retests=2)
+    first = rows[rows["scan"] == "test"]
+    paper = annotations.from_rows(COHORTS.get("phantom"), rows)
+    assert list(paper.table["label"]) == list(first["malignant"]) and set(paper.table["label"]) == {0, 1}
+    assert list(paper.table["time_days"]) == list(first["time_days"])
+    survival = annotations.from_rows(COHORTS.get("phantom"), rows, "survival")
+    early = first[(first["time_days"] < 730) & (first["event"] == 0)]
+    assert set(early["sample_id"]) < set(survival.excluded["sample_id"]) and len(early)
+    assert len(survival.table) == len(first) - len(early)
+    kept = first[first["sample_id"].isin(survival.table["sample_id"])]
+    assert list(survival.table["label"]) == list((kept["time_days"] >= 730).astype(float))
+
+
+def test_released_rows_are_those_of_the_archive_in_the_order_of_the_splits():
+    counts = {cohort: len(released.rows(cohort)) for cohort in released.TABLES}
+    assert counts == {
+        "luna16": 677,
+        "nsclc_radiomics": 421,
+        "nsclc_radiogenomics": 144,
+        "c4kc_kits": 210,
+        "colorectal_liver_metastases": 197,
+        "rider": 52,
+    }
+    archive = artefacts.cache_dir() / f"{released.SDIST}.tar.gz"
+    with tarfile.open(archive) as opened:
+        parts = [
+            pd.read_csv(opened.extractfile(f"{released.SDIST}/data/eval/nsclc_radiomics/{split}_annotations.csv"))
+            for split in ("train", "val", "test")
+        ]
+    assert list(released.rows("nsclc_radiomics")["PatientID"]) == [name for part in parts for name in part["PatientID"]]
+
+
+def test_a_cohort_without_a_released_table_says_which_have_one():
+    with pytest.raises(LookupError, match=r"no released table of dlcs\. There are: luna16, nsclc_radiomics"):
+        released.rows("dlcs")

@@ -227,16 +227,21 @@ class _Job:
     seeds: pd.DataFrame
     plans: list[_Plan]
 
+    def near(self) -> imaging.Near:
+        """All that any region of any bank needs of the CT."""
+        reach = [(np.array(plan.size) / 2 + 2) * plan.geometry.spacing for plan in self.plans]
+        return imaging.Near(self.seeds[["x", "y", "z"]].to_numpy(float), np.max(reach, axis=0))
+
 
 def _do(job: _Job) -> None:
     """Read one CT, and write its regions and then its rows into every bank that lacks them."""
     try:
-        volume = imaging.read_ct(job.image)
+        volume = imaging.read_ct(job.image, job.near())
     except imaging.ImageError as error:
         for plan in job.plans:
             _write_case(plan, job.number, [], [_left_out(row, str(error)) for row in job.seeds.itertuples()])
         return
-    checksum = zlib.crc32(np.ascontiguousarray(volume.array))
+    checksum = zlib.crc32(volume.array[volume.read])
     for plan in job.plans:
         place = _exact if plan.geometry.sampling == "exact" else _released
         rows, excluded = place(volume, plan, job.seeds)

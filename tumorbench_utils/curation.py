@@ -72,7 +72,7 @@ def select(
     With a ``manifest`` of its images the first step is its cases; cases that the source table lacks, and samples of the
     table that are none of its cases, are left out and listed.
     """
-    made = annotations.from_rows(cohort, rows, variant)
+    made = annotations.from_rows(cohort, rows.reset_index(drop=True), variant)  # tables put together share their index
     names = pd.concat([made.table["sample_id"], made.excluded["sample_id"]])
     if names.duplicated().any():  # also if a rule left one of the rows out
         raise CurationError(f"{cohort.id}: several rows in the source table of {_some(names[names.duplicated()])}")
@@ -286,7 +286,10 @@ def read_segments(path: Path, ct: imaging.Volume, segment: str = "") -> np.ndarr
     """
     if not segment or imaging.is_image(path):
         return masks.read_mask(path, ct)
-    names = masks.segments(path)
+    try:
+        names = masks.segments(path)
+    except (AttributeError, KeyError) as error:  # as of a file that was cut between two elements
+        raise imaging.ImageError(f"{path}: the list of segments is damaged ({error}); fetch it again") from error
     chosen = [number for number, name in names.items() if re.search(segment, name, re.IGNORECASE)]
     if not chosen:
         raise imaging.ImageError(f"{path}: no segment matches '{segment}'. There are: {', '.join(names.values())}")
@@ -301,9 +304,9 @@ def place(made: Annotations, measured: Measured) -> Annotations:
     table = made.table.drop(columns=[*MEASURES, "image"], errors="ignore")
     table = table.merge(measured.table[["sample_id", "image", *MEASURES]], on="sample_id", how="left")
     missing = table["image"].isna()
-    reasons = measured.excluded.set_index("sample_id")["reason"]
+    reasons = dict(zip(measured.excluded["sample_id"], measured.excluded["reason"], strict=True))
     lost = table.loc[missing, ["sample_id", "patient_id"]]
-    lost = lost.assign(reason=lost["sample_id"].map(reasons).fillna("no image"))
+    lost = lost.assign(reason=[reasons.get(name, "no image") for name in lost["sample_id"]])
     if missing.all():
         raise CurationError(f"none of the {len(lost)} samples has a seed point: {_some(lost['reason'].unique())}")
     excluded = pd.concat([made.excluded, lost], ignore_index=True)
@@ -311,7 +314,10 @@ def place(made: Annotations, measured: Measured) -> Annotations:
 
 
 class Images(NamedTuple):
-    """The images of a cohort: ``cases`` (sample_id, ct, mask, paths under ``root``, and the source's own columns)."""
+    """The images of a cohort: ``cases`` (sample_id, ct, mask if there are any, and the source's own columns).
+
+    Paths are under ``root``.
+    """
 
     cases: pd.DataFrame
     root: Path
@@ -345,7 +351,8 @@ def _from_idc(cohort: Cohort, manifest: pd.DataFrame | None, folder: Path, optio
         buckets.download(drawn, folder, **options)
         manifest = sources.choose(manifest, folder)
     buckets.download(manifest[manifest["role"] == "ct"], folder, **options)
-    return _series(manifest, "ct").merge(_series(manifest, "mask"), "outer")  # a mask without a CT is not lost
+    scans = _series(manifest, "ct")
+    return scans.merge(_series(manifest, "mask"), "outer") if len(drawn) else scans  # a mask without a CT is not lost
 
 
 def _series(manifest: pd.DataFrame, role: str) -> pd.DataFrame:

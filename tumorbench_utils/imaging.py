@@ -6,10 +6,9 @@ A CT is a folder with one DICOM series, or a NIfTI, NRRD or MetaImage file. Arra
 
 from __future__ import annotations
 
-import gzip
 import io
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +22,7 @@ NRRD = (".nrrd", ".nhdr")
 ITK = (*NRRD, ".mha", ".mhd")
 IMAGES = NIFTI + ITK
 SPACES = ("left-posterior-superior", "right-anterior-superior", "left-anterior-superior", "lps", "ras", "las")
+CHUNK = 1 << 18  # bytes read at a time of a packed file
 GAP_MM = 0.1  # slice distances may differ by this much (the rule of LUNA16), and are no distance below it
 OFF_LINE_MM = 0.5  # what a slice may lie off the straight line of even steps from the first to the last
 ORTHONORMAL = 1e-3  # what direction cosines may be off; files round them
@@ -40,7 +40,8 @@ class Volume:
 
     ``array`` is (z, y, x), int16 HU for a CT; ``origin`` (3,) the centre of voxel (0, 0, 0) and ``spacing`` (3,),
     both mm; ``direction`` (3, 3), its columns the LPS unit vectors of the x, y and z index; ``source`` the path;
-    ``frame`` the DICOM frame of reference UID, empty if the format has none.
+    ``frame`` the DICOM frame of reference UID, empty if the format has none; ``read`` the slices that were read, the
+    others are 0 (:func:`read_ct` with ``near``).
     """
 
     array: np.ndarray
@@ -49,6 +50,7 @@ class Volume:
     direction: np.ndarray
     source: str
     frame: str = ""
+    read: slice = field(default_factory=lambda: slice(None))
 
     @property
     def steps(self) -> np.ndarray:
@@ -79,14 +81,32 @@ class Stored(NamedTuple):
     intercept: float = 0.0
 
 
-def read_ct(path: str | Path) -> Volume:
+class Near(NamedTuple):
+    """What is needed of an image: LPS ``points`` (n, 3) and all within ``reach`` (3,) of one, mm along x, y, z."""
+
+    points: np.ndarray
+    reach: np.ndarray
+
+    def slices(self, steps: np.ndarray, origin: np.ndarray, count: int) -> slice:
+        """The slices, of ``count``, that hold what is needed and one more on either side."""
+        row = np.linalg.inv(steps)[2]
+        k, margin = (np.asarray(self.points) - origin) @ row, np.abs(row) @ np.asarray(self.reach) + 1
+        low, high = np.clip([np.floor(k.min() - margin), np.ceil(k.max() + margin) + 1], 0, count).astype(int)
+        return slice(int(low), int(high))
+
+
+def read_ct(path: str | Path, near: Near | None = None) -> Volume:
     """A CT in HU (int16, rounded) from a folder with one DICOM series, or from a NIfTI, NRRD or MetaImage file.
 
+    With ``near``, slices that are not needed may stay unread and then hold 0: of a DICOM series their pixels are not
+    decoded, and a gzip NRRD is unpacked no further, so that its checksum at the end is not compared.
     Raises :class:`ImageError`, also for values that are no HU: NaN, or outside int16.
     """
     path = Path(path)
     if path.is_dir():
-        return _read_series(path)
+        return _read_series(path, near)
+    if near is not None and (begun := _nrrd_begun(path, near)):
+        return begun
     stored = _read_stored(path)
     if stored.values.dtype == np.int16 and (stored.slope, stored.intercept) == (1, 0):
         return _volume(stored.values, stored, path)
@@ -126,11 +146,12 @@ def _read_stored(path: Path) -> Stored:
 
 def _nifti(path: Path) -> Stored:
     import nibabel  # ITK fills up a truncated .nii.gz and turns a spacing of 0 into 1, both without a word
+    from isal import igzip
 
     kind = type(nibabel.load(path))  # NIfTI 1 or 2
     content = path.read_bytes()
     if path.name.lower().endswith(".gz"):
-        content = gzip.decompress(content)  # all of it, so that its checksum is compared; nibabel alone would not
+        content = igzip.decompress(content)  # all of it, so that its checksum is compared; nibabel alone would not
     raw = kind.header_class.from_fileobj(io.BytesIO(content), check=False)  # nibabel too would make that 0 a 1
     image = kind.from_bytes(content)
     if not (raw["pixdim"][1:4] > 0).all():
@@ -153,6 +174,49 @@ def _itk(path: Path) -> Stored:
         (_check_nrrd if path.name.lower().endswith(NRRD) else _check_metaimage)(path, fields, array)
     steps = np.reshape(image.GetDirection(), (n, n)) * image.GetSpacing()
     return Stored(array, steps, np.array(image.GetOrigin()))
+
+
+def _nrrd_begun(path: Path, near: Near) -> Volume | None:
+    """A gzip NRRD of 16-bit voxels up to the last slice that is needed; None if the file is of another kind."""
+    if not (path.is_file() and path.name.lower().endswith(".nrrd")):
+        return None
+    fields = _fields(path)
+    kind = [fields.get(name) for name in ("dimension", "type", "endian", "encoding", "data file", "datafile")]
+    if kind[:3] != ["3", "short", "little"] or kind[3] not in ("gzip", "gz") or kind[4:] != [None, None]:
+        return None
+    import SimpleITK
+
+    header = SimpleITK.ImageFileReader()
+    header.SetFileName(str(path))
+    header.ReadImageInformation()
+    steps = np.reshape(header.GetDirection(), (3, 3)) * header.GetSpacing()
+    origin, (columns, rows, count) = np.array(header.GetOrigin()), header.GetSize()
+    if fields.get("space") not in SPACES or "nan" in fields.get("space directions", "nan"):
+        return None  # the whole reader says what is wrong
+    needed = near.slices(steps, origin, count)
+    array = np.zeros((count, rows, columns), "<i2")
+    begun = _unpacked(path, memoryview(array).cast("B")[: needed.stop * rows * columns * 2])
+    if not begun:
+        raise ImageError(f"{path}: truncated or damaged (the file ends too early); fetch it again")
+    return replace(_volume(array, Stored(array, steps, origin), path), read=slice(0, needed.stop))
+
+
+def _unpacked(path: Path, into: memoryview) -> bool:
+    """Fill ``into`` with the first bytes that follow the header of a gzip NRRD; whether there were as many."""
+    from isal import isal_zlib  # twice as fast as zlib
+
+    unpack, at = isal_zlib.decompressobj(31), 0
+    with path.open("rb") as stream:
+        while stream.readline().strip():
+            pass
+        while at < len(into) and (packed := stream.read(CHUNK)):
+            try:
+                voxels = unpack.decompress(packed, len(into) - at)
+            except isal_zlib.error as error:
+                raise ImageError(f"{path}: truncated or damaged ({error}); fetch it again") from error
+            into[at : at + len(voxels)] = voxels
+            at += len(voxels)
+    return at == len(into)
 
 
 def _fields(path: Path) -> dict[str, str]:
@@ -253,7 +317,7 @@ def undecoded(path: Path, dataset: Dataset, error: Exception) -> ImageError:
     return ImageError(f"{path}: {problem}; fetch the file again, or store it uncompressed. {error}".strip())
 
 
-def _read_series(folder: Path) -> Volume:
+def _read_series(folder: Path, near: Near | None) -> Volume:
     slices = [(path, read_dicom(path)) for path in dicom_files(folder)]
     _check_slices(folder, slices)
     first = slices[0][1]
@@ -265,11 +329,13 @@ def _read_series(folder: Path) -> Volume:
     _check_gaps(folder, [path.name for path, _ in slices], places, normal)
     step = (places[-1] - places[0]) / (len(places) - 1)  # oblique to the slices if the gantry was tilted
     steps = np.column_stack([along * first.PixelSpacing[1], down * first.PixelSpacing[0], step])
-    array = np.empty((len(slices), first.Rows, first.Columns), np.int16)
-    for k, (path, dataset) in enumerate(slices):
-        array[k] = _slice(path, dataset)
+    needed = near.slices(steps, places[0], len(slices)) if near else slice(0, len(slices))
+    array = np.zeros((len(slices), first.Rows, first.Columns), np.int16)
+    for k in range(needed.start, needed.stop):
+        array[k] = _slice(*slices[k])
         slices[k] = None  # its bytes are no longer needed
-    return _volume(array, Stored(array, steps, places[0]), folder, str(first.get("FrameOfReferenceUID", "")))
+    volume = _volume(array, Stored(array, steps, places[0]), folder, str(first.get("FrameOfReferenceUID", "")))
+    return replace(volume, read=needed) if near else volume
 
 
 def _slice(path: Path, dataset: Dataset) -> np.ndarray:

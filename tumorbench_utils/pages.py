@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 from . import imaging, patches
 from .bank import Bank, Built
 from .cohorts.base import Cohort, Endpoint
-from .curation import Images, Measured, Selected, read_segments
+from .curation import UNREADABLE, Images, Measured, Selected, read_segments
 
 SHOWN = 12  # tumours in a montage
 VIEW = (64, 64, 64)  # voxels, mm in the geometry of 1 mm
@@ -41,10 +42,25 @@ def card(cohort: Cohort) -> str:
     return "\n".join(lines)
 
 
+def noted(cohort: Cohort) -> str:
+    """What the query of a cohort leaves out, as a sentence after another; empty if there is nothing to note."""
+    note = getattr(cohort.images, "note", "")
+    return f" Note: {note}." if note else ""
+
+
 def expectation(cohort: Cohort) -> str:
-    """The expected class counts of every variant, in words."""
+    """The expected class counts of every variant, and how to get the labels, in words."""
     counts = [f"{_expected(each)} ({variant})" for variant, each in cohort.endpoints.items()]
-    return "; ".join(counts) or "no endpoint"
+    expected = f"Expected: {'; '.join(counts) or 'no endpoint'}."
+    if isinstance(cohort.images, Zenodo):
+        expected += f" With `labels: zenodo` the table of record {cohort.images.record} is fetched."
+    return expected
+
+
+def hashes(**tables: pd.DataFrame | None) -> dict[str, str]:
+    """SHA-256 of tables as CSV, by name; those that are None are left out."""
+    given = {name: table for name, table in tables.items() if table is not None}
+    return {name: sha256(table.to_csv(index=False).encode()).hexdigest() for name, table in given.items()}
 
 
 def _expected(endpoint: Endpoint) -> str:
@@ -59,7 +75,7 @@ def agreement(kept: pd.DataFrame, made: pd.DataFrame) -> str:
     same = int((both["label"].fillna(-1) == both["label_here"].fillna(-1)).sum())
     if len(both) == 0:
         count = "as many" if len(kept) == len(made) else f"{len(kept):,} against {len(made):,}"
-        classes = "the same" if sorted(kept["label"]) == sorted(made["label"]) else "other"
+        classes = "the same" if _classes(kept) == _classes(made) else "other"
         return (
             "The annotation table of this run comes with the published embeddings and names its samples otherwise; "
             f"it has {count} samples and {classes} counts of classes."
@@ -71,15 +87,22 @@ def agreement(kept: pd.DataFrame, made: pd.DataFrame) -> str:
     )
 
 
+def _classes(table: pd.DataFrame) -> dict[float, int]:
+    return table["label"].value_counts().to_dict()
+
+
 def seed_distance(kept: pd.DataFrame, measured: Measured) -> str:
     """How far the seed points of the run's table are from those measured here, in a sentence."""
-    both = kept.merge(measured.table, on="sample_id", suffixes=("", "_here"))
+    both = kept.reindex(columns=["sample_id", "x", "y", "z"]).dropna()
+    if both.empty:
+        return "The run's table has no seed points to compare with those measured here."
+    both = both.merge(measured.table, on="sample_id", suffixes=("", "_here"))
     if both.empty:
         return "The seed points of the run's table cannot be compared: it names its samples otherwise."
     apart = np.linalg.norm(both[["x", "y", "z"]].to_numpy() - both[["x_here", "y_here", "z_here"]].to_numpy(), axis=1)
     return (
-        f"The seed points of the run's table are {np.nanmedian(apart):.2f} mm from those measured here (median of "
-        f"{len(both):,} samples), at most {np.nanmax(apart):.1f} mm."
+        f"The seed points of the run's table are {np.median(apart):.2f} mm from those measured here (median of "
+        f"{len(both):,} samples), at most {apart.max():.1f} mm."
     )
 
 
@@ -101,12 +124,20 @@ def quality(table: pd.DataFrame) -> pd.DataFrame:
         values = table[name].dropna() if name in table else pd.Series(dtype=float)
         if len(values):
             most = table.loc[values.idxmax(), "sample_id"]
-            rows.append((title, *map(float, (values.min(), values.median(), values.max())), most))
-    return pd.DataFrame(rows, columns=["quantity", "least", "median", "most", "sample with the most"])
+            figures = map(_figure, (values.min(), values.median(), values.max()))
+            rows.append((title, *figures, most))
+    return pd.DataFrame(rows, columns=["quantity", "least", "median", "most", "most in"])
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def banks(built: Built) -> pd.DataFrame:
-    """The banks of a run in a table: geometry, spacing, rows, flags, size on disk."""
+    """The banks of a run in a table: geometry, spacing, rows, what the border does, size on disk.
+
+    "cut off" are patches that the border clamps, "seed outside" those whose seed point lies outside the image.
+    """
     rows = []
     for name, path in built.paths.items():
         found = Bank(path)
@@ -116,8 +147,8 @@ def banks(built: Built) -> pd.DataFrame:
             "spacing, mm": " x ".join(f"{value:g}" for value in found.spacing),
             "rows": len(found.rows),
             "samples": found.rows["sample_id"].nunique(),
-            "clamped at the border": int(found.rows["clamped"].sum()),
-            "seed outside the image": int(found.rows["outside"].sum()),
+            "cut off": int(found.rows["clamped"].sum()),
+            "seed outside": int(found.rows["outside"].sum()),
             "left out": len(found.excluded),
             "MB": size / 1e6,
         }
@@ -138,12 +169,17 @@ def views(found: Bank, images: Images, segment: str = "", most: int = SHOWN) -> 
 
 
 def _outline(row, found: Bank, root, cases: pd.DataFrame, segment: str) -> np.ndarray | None:
-    """The mask of a sample on the grid of its patch; None if there is none, or if it was cut off at the border."""
+    """The mask of a sample on the grid of its patch; None if there is none to read, or if the border cuts it off."""
     if row.sample_id not in cases.index or "mask" not in cases or row.clamped:
         return None
     case = cases.loc[row.sample_id]
-    ct = imaging.read_ct(root / case["ct"])
-    mask = read_segments(root / case["mask"], ct, segment)
+    if pd.isna(case["mask"]):
+        return None
+    try:
+        ct = imaging.read_ct(root / case["ct"])
+        mask = read_segments(root / case["mask"], ct, segment)
+    except UNREADABLE:  # which the table of cases that could not be measured says
+        return None
     drawn = imaging.Volume(mask.astype(np.float32), ct.origin, ct.spacing, ct.direction, ct.source, ct.frame)
     grid = patches.released_grid(drawn, found.spacing)
     low, high = patches.crop(grid.voxel([row.x, row.y, row.z]), np.array(VIEW), grid.shape)
@@ -158,7 +194,7 @@ def summary(
     measured: Measured | None,
     built: Built | None,
 ) -> list[str]:
-    """What a page shows, one sentence a finding; expected counts that are not met are named first."""
+    """What a page shows, one sentence a finding; class counts are held against those expected."""
     points = []
     if manifest is not None:
         size = manifest["bytes"].sum() / 1e9
@@ -171,9 +207,10 @@ def summary(
         points.append(f"{len(measured.table):,} tumours were measured, {len(measured.excluded):,} could not be.")
     if built is not None:
         rows = Bank(built.paths[next(iter(built.paths))]).rows
+        lost = built.excluded.drop_duplicates(["sample_id", "trial"])  # each geometry lists them
         points.append(
             f"The patch bank holds {len(rows):,} patches a geometry; {int(rows['clamped'].sum()):,} of them are cut "
-            f"off by the border of the image, {len(built.excluded):,} seed points were left out."
+            f"off by the border of the image, {len(lost):,} seed points were left out."
         )
     return points
 

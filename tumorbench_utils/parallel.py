@@ -37,7 +37,7 @@ def run(
             try:
                 return list(_counted(pool.map(function, jobs), bar))
             except BrokenProcessPool as error:
-                why = "if it was killed for lack of memory, take fewer workers"
+                why = "its last words are on stderr; if it was killed for lack of memory, take fewer workers"
                 raise WorkerError(f"{title}: a worker ended without an answer; {why}") from error
             except BaseException:
                 pool.shutdown(cancel_futures=True)

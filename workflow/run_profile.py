@@ -79,9 +79,10 @@ def files(profile: dict, stage: str, page: str) -> list[str]:
 
 
 def folders(profile: dict, stage: str, page: str) -> list[str]:
-    """Folders that a page writes: the patch bank, where curation has images."""
+    """Folders that a page writes: the patch bank, where curation has images and an annotation table."""
     given = parameters(profile, stage, page)
-    return [f"patches/{given['cohort']}"] if given.get("images", "none") != "none" else []
+    placed = given.get("images", "none") != "none" and (given["labels"] != "none" or not given["write"])
+    return [f"patches/{given['cohort']}"] if placed else []
 
 
 def parameters(profile: dict, stage: str, page: str) -> dict:

@@ -69,7 +69,11 @@ def stage_page(run: Path, book: Path, stage_name: str, page: tuple[str, dict]) -
 
 
 def with_prose(executed: dict, source: dict, subject: str) -> dict:
-    """Cells of ``source`` in their order and with its tags, code cells as executed; the heading names ``subject``."""
+    """Cells of ``source`` in their order and with its tags, code cells as executed; the heading names ``subject``.
+
+    What does not apply to a page gives no output there: such hidden code, and sections of which nothing is left to
+    see, are not shown.
+    """
     ran = {cell["id"]: cell for cell in executed["cells"]}
     cells = []
     for cell in source["cells"]:
@@ -84,17 +88,46 @@ def with_prose(executed: dict, source: dict, subject: str) -> dict:
             cell["source"] = "".join(cell["source"]).replace("](../book/", "](../../")
     first = cells[0]["source"].splitlines()
     cells[0]["source"] = "\n".join([f"{first[0]}: {subject}", *first[1:]])
-    return {**executed, "cells": cells}
+    return {**executed, "cells": [cell for section in sections(cells) for cell in told(section)]}
+
+
+def sections(cells: list[dict]) -> list[list[dict]]:
+    """Cells by section: what comes before the first heading of second level, then each such heading and its cells."""
+    parts: list[list[dict]] = [[]]
+    for cell in cells:
+        if cell["cell_type"] == "markdown" and "".join(cell["source"]).startswith("## "):
+            parts.append([])
+        parts[-1].append(cell)
+    return parts
+
+
+def told(section: list[dict]) -> list[dict]:
+    """The cells of a section that say something on this page."""
+    heading = "".join(section[0]["source"]).startswith("## ") if section else False
+    code = [cell for cell in section if cell["cell_type"] == "code" and "outputs" in cell]
+    if heading and code and not any(cell["outputs"] for cell in code):
+        return []
+    empty = [
+        cell for cell in code if heading and not cell["outputs"] and "hide-input" in cell["metadata"].get("tags", [])
+    ]
+    return [cell for cell in section if not any(cell is each for each in empty)]
 
 
 def fill_contents(toc: Path, pages: list[str]) -> None:
-    """Enter the pages of the run: data curation under "The data", all others under "Results"."""
+    """Enter the pages of the run: data curation under "The data", all others under "Results"; no part is empty."""
     contents = yaml.safe_load(toc.read_text())
     for part in contents["parts"]:
         if part["caption"] in ("The data", "Results"):
             data = part["caption"] == "The data"
-            part["chapters"] = [{"file": page} for page in pages if ("/1_data_curation/" in page) == data]
+            chapters = [page for page in pages if ("/1_data_curation/" in page) == data]
+            part["chapters"] = [entry(page) if data else {"file": page} for page in chapters]
+    contents["parts"] = [part for part in contents["parts"] if part["chapters"]]
     toc.write_text(yaml.safe_dump(contents, sort_keys=False))
+
+
+def entry(page: str) -> dict:
+    """A page of data curation in the contents, under its cohort's name."""
+    return {"file": page, "title": COHORTS.get(page.rsplit("/", 1)[-1]).title}
 
 
 def headline(run: Path) -> str:
