@@ -8,7 +8,7 @@ import pytest
 
 from tumorbench_utils import annotations
 from tumorbench_utils.annotations import AnnotationError, Annotations
-from tumorbench_utils.cohorts import COHORTS
+from tumorbench_utils.cohorts import COHORTS, STUDY
 
 NO_ONE = pd.DataFrame(columns=["sample_id", "patient_id", "reason"])
 HEADER = "sample_id,patient_id,x,y,z,label,time_days,event,volume_ml,clinical_age\n"
@@ -139,12 +139,23 @@ def test_luna16():
 
 def test_every_cohort_with_an_endpoint_is_among_these_tests():
     tested = {name.removeprefix("test_") for name in globals()}
-    assert {cohort.id for cohort in COHORTS if cohort.endpoints} <= tested
+    assert {cohort.id for cohort in STUDY if cohort.endpoints} <= tested
 
 
-def test_cohort_without_endpoint_has_no_variant():
+def test_cohort_without_endpoint_keeps_all_samples_without_a_label():
+    rows = pd.DataFrame({"PatientID": ["RIDER-1-1", "RIDER-1-2"]})
+    made = annotations.from_rows(COHORTS.get("rider"), rows)
+    assert made.table["label"].isna().all() and len(made.table) == 2 and made.excluded.empty
+    assert made.table["patient_id"].tolist() == ["RIDER-1", "RIDER-1"]
     with pytest.raises(LookupError, match="rider has no variant 'paper'"):
-        annotations.from_rows(COHORTS.get("rider"), pd.DataFrame({"PatientID": ["RIDER-1-1"]}))
+        COHORTS.get("rider").endpoint()
+
+
+def test_own_images_have_the_label_of_their_table():
+    rows = pd.DataFrame({"sample_id": ["a", "b", "c"], "patient_id": ["p", "q", "r"], "label": [1, 0, None]})
+    made = annotations.from_rows(COHORTS.get("own"), rows)
+    assert made.table["label"].tolist() == [1, 0]
+    assert made.excluded[["sample_id", "reason"]].to_numpy().tolist() == [["c", "no label"]]
 
 
 def test_missing_source_column_names_those_there_are():

@@ -206,7 +206,7 @@ def test_an_image_that_cannot_be_read_is_left_out_with_its_reason(cohort, tmp_pa
     built = build(cohort, tmp_path)
     small = built.excluded.query("geometry == 'small'").set_index("sample_id")["reason"]
     assert set(small.index) == {"b1", "c1"}
-    assert "b.nrrd" in small["b1"] and "truncated" in small["b1"]
+    assert small["b1"].startswith("b.nrrd: truncated")  # without the folder, which differs between machines
     assert "no such image" in small["c1"]
     assert bank.Bank(built.paths["small"]).rows["sample_id"].tolist() == ["a1", "a2", "d1"]
 

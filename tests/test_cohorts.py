@@ -121,7 +121,7 @@ def test_the_study_has_seven_cohorts_and_the_rest_is_for_trying_things_out():
         "rider",
     ]
     others = [cohort for cohort in COHORTS if cohort not in STUDY]
-    assert [cohort.id for cohort in others] == ["lung_ct", "phantom"]
+    assert [cohort.id for cohort in others] == ["lung_ct", "phantom", "own"]
     assert all(cohort.images is None for cohort in others)  # none of them is in the Imaging Data Commons
 
 

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless, generate_uid
 
 from tests.dicom import DIRECTIONS, ORIGIN, same_grid, volume, write_image, write_series
-from tumorbench_utils.imaging import ImageError, read_ct
+from tumorbench_utils.imaging import ImageError, Near, read_ct
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -386,3 +386,76 @@ def test_points_are_in_the_image_up_to_the_edge_of_its_voxels_and_nan_is_not(dir
     assert ct.contains(ct.to_physical(inside)).tolist() == [True] * 3
     assert ct.contains(ct.to_physical(outside)).tolist() == [False] * 5
     assert ct.contains(ct.to_physical([3, 4, 5])).shape == ()
+
+
+NEAR_FORMATS = ["series", "ct.nrrd", "ct.nii.gz", "ct.mha"]
+
+
+def written(folder, name, ct):
+    if name == "series":
+        write_series(folder / name, ct)
+    else:
+        write_image(folder / name, ct)
+    return folder / name
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("name", NEAR_FORMATS)
+def test_near_a_point_all_that_is_needed_is_read(tmp_path, name, direction):
+    ct = volume(direction=direction)
+    (tmp_path / "series").mkdir()
+    path = written(tmp_path, name, ct)
+    count = len(ct.array)
+    for k in (0, 1, count // 2, count - 1):
+        point, reach = ct.to_physical([2, 2, k]), np.full(3, 0.6) * ct.spacing[2]
+        found = read_ct(path, Near(point[None], reach))
+        corners = point + reach * np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+        index = ct.to_index(corners)[:, 2]
+        needed = slice(max(0, int(np.floor(index.min()))), min(count, int(np.ceil(index.max())) + 1))
+        assert found.read == slice(None) or (found.read.start <= needed.start and needed.stop <= found.read.stop)
+        np.testing.assert_array_equal(found.array[needed], ct.array[needed])
+        np.testing.assert_array_equal(found.array[found.read], ct.array[found.read])
+        same_grid(found, ct)
+
+
+@pytest.mark.parametrize("name", ["series", "ct.nrrd"])
+def test_what_is_not_near_is_not_read(tmp_path, name):
+    ct = volume()
+    (tmp_path / "series").mkdir()
+    found = read_ct(written(tmp_path, name, ct), Near(ct.to_physical([[2, 2, 0]]), np.full(3, 0.1)))
+    assert found.read.stop < len(ct.array) and ct.array[found.read.stop :].any()
+    assert not found.array[found.read.stop :].any()
+
+
+def test_near_points_far_outside_nothing_is_read(tmp_path):
+    ct = volume()
+    found = read_ct(written(tmp_path, "ct.nrrd", ct), Near(ct.to_physical([[2, 2, -500]]), np.ones(3)))
+    assert found.read == slice(0, 0) and not found.array.any()
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_near_a_point_a_truncated_file_is_refused_where_it_is_needed(tmp_path, share):
+    ct = volume()
+    path = written(tmp_path, "ct.nrrd", ct)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(ImageError, match=r"ct\.nrrd: truncated"):
+        read_ct(path, Near(ct.to_physical([[2, 2, len(ct.array) - 1]]), np.ones(3)))
+
+
+def test_near_a_point_a_damaged_stream_is_refused(tmp_path):
+    path = written(tmp_path, "ct.nrrd", volume())
+    content = bytearray(path.read_bytes())
+    start = content.index(b"\n\n") + 2
+    content[start + 10 : start + 14] = b"\xff\xff\xff\xff"
+    path.write_bytes(bytes(content))
+    with pytest.raises(ImageError, match=r"ct\.nrrd: truncated or damaged"):
+        read_ct(path, Near(volume().to_physical([[2, 2, 8]]), np.ones(3)))
+
+
+def test_near_with_a_missing_slice_the_series_is_refused_all_the_same(tmp_path):
+    ct = volume()
+    write_series(tmp_path, ct)
+    sorted(tmp_path.iterdir())[6].unlink()
+    with pytest.raises(ImageError, match="missing slices"):
+        read_ct(tmp_path, Near(ct.to_physical([[2, 2, 0]]), np.full(3, 0.1)))

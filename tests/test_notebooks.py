@@ -147,7 +147,7 @@ def test_committed_install_cell_is_pinned_and_not_on_the_page(path):
     (install,) = [cell for cell in cells_of(path, "code") if "pip install" in text(cell)]
     assert tags(install) == {"remove-cell"}
     assert cells_of(path, "code")[0] == install
-    assert re.search(r'%pip install .*"tumorbench @ git\+https://[^"@]+@v\d+\.\d+\.\d+"', text(install))
+    assert re.search(r'%pip install .*"tumorbench(\[\w+\])? @ git\+https://[^"@]+@v\d+\.\d+\.\d+"', text(install))
     assert 'if find_spec("tumorbench_utils") is None' in text(install)
 
 
@@ -160,12 +160,22 @@ COLUMNS = ["protocol", "split", "sample_id", "patient_id", "label", "probability
 
 
 def run_papermill(folder, *parameters, controls=()):
-    """Run the notebook from ``folder``, which holds the run too."""
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(KNN), "executed.ipynb"]
-    command += ["--parameters_yaml", json.dumps({"controls": list(controls)}), "-p", "run", str(folder / "mine")]
-    command += ["-p", "repeats", "3", "-p", "draws", "50", *parameters]
+    """Run the kNN notebook from ``folder``, which holds the run too."""
+    given = {"controls": list(controls), "run": str(folder / "mine"), "repeats": 3, "draws": 50}
+    return execute(KNN, folder, given, *parameters)
+
+
+def execute(notebook, folder, given, *parameters):
+    """Run a notebook from ``folder`` with parameters, to ``executed.ipynb`` there."""
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(notebook), "executed.ipynb"]
+    command += ["--parameters_yaml", json.dumps(given), *parameters]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+
+
+def outputs_of(notebook):
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return [output for cell in cells for output in cell.get("outputs", [])]
 
 
 @dataclass(frozen=True)
@@ -183,8 +193,7 @@ class Run:
 
     @property
     def outputs(self):
-        cells = json.loads((self.folder / "executed.ipynb").read_text(encoding="utf-8"))["cells"]
-        return [output for cell in cells for output in cell.get("outputs", [])]
+        return outputs_of(self.folder / "executed.ipynb")
 
 
 @pytest.fixture(scope="module")
@@ -303,3 +312,207 @@ def test_a_wrong_parameter_fails_before_anything_is_written(tmp_path, given, tol
     assert not (tmp_path / "mine").exists()
     errors = [output for output in Run(tmp_path, []).outputs if output["output_type"] == "error"]
     assert [told in error["evalue"] for error in errors] == [True]
+
+
+# Data curation, run by itself
+
+
+CURATION = ROOT / "notebooks" / "1_data_curation.ipynb"
+PHANTOM = {"cases": 3}  # else as by default
+
+
+class Page:
+    """The page of a cohort that the notebook made in ``folder``, which holds the run too."""
+
+    def __init__(self, folder, **given):
+        self.folder, self.run = folder, folder / "mine"
+        self.cohort = given.get("cohort", "phantom")
+        folder.mkdir(exist_ok=True)
+        self.done = execute(CURATION, folder, {"run": str(self.run), **given})
+
+    def checked(self):
+        assert self.done.returncode == 0, self.done.stderr
+        return self
+
+    @property
+    def outputs(self):
+        return outputs_of(self.folder / "executed.ipynb")
+
+    @property
+    def text(self):
+        """All that the page shows, without markup."""
+        shown = [output.get("data", {}) for output in self.outputs]
+        parts = ["".join(each.get(kind, "")) for each in shown for kind in ("text/html", "text/markdown")]
+        return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", "\n".join(parts)))
+
+    def csv(self, name, folder="results/1_data_curation"):
+        return pd.read_csv(self.run / folder / f"{self.cohort}{name}.csv")
+
+    def annotations(self, name=""):
+        return self.csv(name, "annotations")
+
+    def files(self, *folders):
+        """Bytes by path under the run."""
+        found = [path for folder in folders for path in (self.run / folder).rglob("*") if path.is_file()]
+        return {str(path.relative_to(self.run)): path.read_bytes() for path in found}
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    return Page(tmp_path_factory.mktemp("phantoms"), **PHANTOM).checked()
+
+
+def beside(page, folder, *kept):
+    """Begin a run in ``folder`` from some folders of another."""
+    for name in kept:
+        shutil.copytree(page.run / name, folder / "mine" / name)
+    return folder
+
+
+def test_phantoms_go_from_dicom_to_an_annotation_table_and_two_banks(phantoms):
+    table = phantoms.annotations().set_index("sample_id")
+    truth = pd.read_csv(phantoms.run / "images" / "phantom" / "cases.csv").set_index("sample_id")
+    assert list(table.index) == list(truth.index[truth["scan"] == "test"])
+    assert len(table) == PHANTOM["cases"]
+    assert (table["label"] == truth.loc[table.index, "malignant"]).all()
+    apart = (table[["x", "y", "z"]] - truth.loc[table.index, ["x", "y", "z"]]).abs().max(axis=None)
+    assert apart < 2  # mm, as far as a mask of voxels can tell
+    assert (table["volume_ml"] / truth.loc[table.index, "true_volume_ml"]).between(0.7, 1.4).all()
+    for geometry in ("iso_1mm", "ct_clip"):
+        rows = pd.read_parquet(phantoms.run / "patches" / "phantom" / f"{geometry}.zarr" / "rows.parquet")
+        assert sorted(rows["sample_id"]) == sorted(table.index)
+
+
+def test_second_scans_are_left_out_and_listed(phantoms):
+    left_out = phantoms.annotations(".excluded")
+    assert len(left_out) == PHANTOM["cases"]
+    assert left_out["sample_id"].str.endswith("-retest").all()
+    assert set(left_out["reason"]) == {"second scan of the patient"}
+    assert list(phantoms.csv("")["kept"]) == [6, 3] and list(phantoms.csv("")["left_out"]) == [0, 3]
+    assert len(phantoms.csv(".quality")) == 6  # they are measured all the same
+
+
+def test_figures_of_phantoms_say_that_they_are(phantoms):
+    pages = ["".join(output.get("data", {}).get("text/html", "")) for output in phantoms.outputs]
+    figures = [page for page in pages if "<figure" in page]
+    assert len(figures) >= 5
+    for figure in figures:
+        assert re.search(r'<svg[^>]* role="img" aria-label="[^"]{20,}"', figure)
+        assert "PHANTOM" in re.search(r"<figcaption>([^<]{20,})</figcaption>", figure)[1]
+
+
+def test_the_same_parameters_give_the_same_bytes(phantoms, tmp_path):
+    again = Page(beside(phantoms, tmp_path, "images"), **PHANTOM).checked()
+    first, second = (page.files("annotations", "patches", "results") for page in (phantoms, again))
+    assert len(first) > 15 and set(first) == set(second)
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_a_cohort_smaller_than_the_number_of_second_scans_can_be_made(tmp_path):
+    page = Page(tmp_path, cases=1).checked()
+    assert len(page.annotations()) == len(page.annotations(".excluded")) == 1
+
+
+def published_like(page, folder):
+    """A run that holds the annotation table of another as published embeddings bring it: no image, no volume."""
+    beside(page, folder, "images", "annotations")
+    table = page.annotations().drop(columns=["image", "volume_ml"])
+    table.loc[0, "label"] = 1 - table.loc[0, "label"]
+    table["x"] += [0.0, 3.0, 4.0]
+    table.to_csv(folder / "mine" / "annotations" / "phantom.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def beside_a_table(phantoms, tmp_path_factory):
+    folder = published_like(phantoms, tmp_path_factory.mktemp("beside"))
+    before = (folder / "mine" / "annotations" / "phantom.csv").read_bytes()
+    return before, Page(folder, write=False, **PHANTOM).checked()
+
+
+def test_a_table_that_is_there_is_compared_and_stays(beside_a_table):
+    before, page = beside_a_table
+    assert (page.run / "annotations" / "phantom.csv").read_bytes() == before
+    assert "3 of its 3 samples are among the 3 of this page, 2 of them with the same label." in page.text
+    assert "3.00 mm from those measured here (median of 3 samples), at most 4.0 mm" in page.text
+
+
+def test_patches_are_those_of_the_table_that_is_there(beside_a_table):
+    _, page = beside_a_table
+    rows = pd.read_parquet(page.run / "patches" / "phantom" / "iso_1mm.zarr" / "rows.parquet").set_index("sample_id")
+    table = page.annotations().set_index("sample_id")
+    assert (rows.loc[table.index, ["x", "y", "z"]] == table[["x", "y", "z"]]).all(axis=None)
+
+
+def test_images_beside_a_table_need_no_other_labels(phantoms, tmp_path):
+    page = Page(published_like(phantoms, tmp_path), write=False, labels="none", **PHANTOM).checked()
+    rows = pd.read_parquet(page.run / "patches" / "phantom" / "iso_1mm.zarr" / "rows.parquet")
+    assert sorted(rows["sample_id"]) == sorted(page.annotations()["sample_id"])
+
+
+def test_images_without_labels_are_measured(phantoms, tmp_path):
+    page = Page(beside(phantoms, tmp_path, "images"), labels="none", **PHANTOM).checked()
+    pd.testing.assert_frame_equal(page.csv(".quality"), phantoms.csv(".quality"))
+    assert not (page.run / "annotations").exists() and not (page.run / "patches").exists()
+
+
+def test_a_folder_of_one_s_own_with_a_table_of_cases(phantoms, tmp_path):
+    own, made = tmp_path / "own", phantoms.run / "images" / "phantom"
+    cases = pd.read_csv(made / "cases.csv").query("scan == 'test'").head(2)
+    for name in cases["sample_id"]:
+        shutil.copytree(made / name, own / name)
+    cases.to_csv(own / "cases.csv", index=False)
+    page = Page(tmp_path, images="own").checked()
+    pd.testing.assert_frame_equal(page.annotations(), phantoms.annotations().head(2))
+    assert page.annotations(".excluded").empty
+    assert len(list((page.run / "patches" / "phantom").glob("*.zarr"))) == 2
+    assert {path.name for path in own.iterdir()} == {*cases["sample_id"], "cases.csv"}  # nothing is written there
+    captions = re.findall(r"<figcaption>([^<]+)", json.dumps(page.outputs))
+    assert captions and all("PHANTOM" in caption for caption in captions)
+
+
+def test_labels_of_the_lidc_readers(tmp_path):
+    page = Page(tmp_path, cohort="luna16", labels="lidc", images="none").checked()
+    labels = page.annotations()["label"]
+    assert (len(labels), (labels == 0).sum(), (labels == 1).sum()) == (677, 350, 327)
+    assert len(page.csv(".manifest")) == 433 == page.csv(".manifest")["series_uid"].nunique()
+    assert "327 positive and 350 negative samples, as expected" in page.text
+    assert "The archive lists 433 series of this cohort" in page.text
+    assert page.csv("")["kept"].iloc[-1] == 677
+    assert not (page.run / "patches").exists() and not (page.run / "images").exists()
+
+
+def test_labels_of_the_released_table_and_their_follow_up(tmp_path):
+    page = Page(tmp_path, cohort="nsclc_radiogenomics", labels="released", images="none").checked()
+    labels = page.annotations()["label"]
+    assert ((labels == 1).sum(), (labels == 0).sum()) == (93, 51)
+    assert "93 positive and 51 negative samples, as expected" in page.text
+    assert "Kaplan-Meier" in page.text
+    assert "PHANTOM" not in page.text
+
+
+def test_a_cohort_without_a_source_of_labels_is_described_and_no_more(tmp_path):
+    page = Page(tmp_path, cohort="dlcs", labels="none", images="none").checked()
+    assert "No source of labels on this page." in page.text
+    assert page.csv("").empty
+    assert {path.name for path in page.run.iterdir()} == {"results"}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"case": 3}, "unknown parameter case. Known: cohort, variant, labels"),
+        ({"trials": "none"}, "parameter trials must be int, not 'none'"),
+        ({"write": 1}, "parameter write must be bool, not 1"),
+        ({"cohort": "nsclc_radiogenomics", "labels": "mine.csv", "images": "none"}, "labels is 'mine.csv': neither"),
+        ({"images": "no_folder"}, "images is 'no_folder': neither phantom, lung_ct, idc nor a folder"),
+        ({"images": "none"}, "labels is 'cases', but there are no images with a table of cases"),
+        ({"cohort": "rider", "labels": "released", "images": "none", "write": False}, "no such annotation table"),
+    ],
+    ids=lambda given: "-".join(given) if isinstance(given, dict) else "",
+)
+def test_a_wrong_parameter_of_curation_is_told_and_no_table_is_written(tmp_path, given, told):
+    page = Page(tmp_path, **given)
+    assert page.done.returncode != 0
+    assert told in page.done.stderr
+    assert not (page.run / "annotations").exists() and not (page.run / "patches").exists()

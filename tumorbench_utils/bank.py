@@ -100,7 +100,7 @@ def build(
     numbered = seeds.assign(sample=pd.factorize(seeds["sample_id"])[0], row=np.arange(len(seeds)))
     groups = numbered[~lacking].groupby("image", sort=False)
     jobs = [
-        _Job(number, Path(root) / str(image), rows, due)
+        _Job(number, Path(root), str(image), rows, due)
         for number, (image, rows) in enumerate(groups)
         if (due := [plan for plan in ahead if not plan.case(number).exists()])
     ]
@@ -148,6 +148,11 @@ class _Plan:
     @property
     def building(self) -> Path:
         return self.path.with_name(f".building-{self.path.name}")
+
+    @property
+    def reach(self) -> np.ndarray:
+        """How far (3,) mm from a seed point a region needs the CT, two voxels for the interpolation included."""
+        return (np.array(self.size) / 2 + 2) * self.geometry.spacing
 
     def case(self, number: int) -> Path:
         return self.building / CASES / f"{number}.json"
@@ -223,26 +228,26 @@ class _Job:
     """One CT with its seed points, and the banks that lack it."""
 
     number: int
-    image: Path
+    root: Path
+    image: str
     seeds: pd.DataFrame
     plans: list[_Plan]
-
-    def near(self) -> imaging.Near:
-        """All that any region of any bank needs of the CT."""
-        reach = [(np.array(plan.size) / 2 + 2) * plan.geometry.spacing for plan in self.plans]
-        return imaging.Near(self.seeds[["x", "y", "z"]].to_numpy(float), np.max(reach, axis=0))
 
 
 def _do(job: _Job) -> None:
     """Read one CT, and write its regions and then its rows into every bank that lacks them."""
+    points = job.seeds[["x", "y", "z"]].to_numpy(float)
     try:
-        volume = imaging.read_ct(job.image, job.near())
+        reach = np.max([plan.reach for plan in job.plans], axis=0)
+        volume = imaging.read_ct(job.root / job.image, imaging.Near(points, reach))
     except imaging.ImageError as error:
         for plan in job.plans:
-            _write_case(plan, job.number, [], [_left_out(row, str(error)) for row in job.seeds.itertuples()])
+            reason = str(error).replace(f"{job.root}{os.sep}", "")  # the same on every machine
+            _write_case(plan, job.number, [], [_left_out(row, reason) for row in job.seeds.itertuples()])
         return
-    checksum = zlib.crc32(volume.array[volume.read])
     for plan in job.plans:
+        needed = imaging.Near(points, plan.reach).slices(volume.steps, volume.origin, len(volume.array))
+        checksum = zlib.crc32(volume.array[needed])
         place = _exact if plan.geometry.sampling == "exact" else _released
         rows, excluded = place(volume, plan, job.seeds)
         _write_case(plan, job.number, [{**row, "ct_crc32": checksum} for row in rows], excluded)

@@ -12,6 +12,7 @@ from . import imaging, patches
 from .bank import Bank, Built
 from .cohorts.base import Cohort, Endpoint
 from .curation import UNREADABLE, Images, Measured, Selected, read_segments
+from .sources import Zenodo
 
 SHOWN = 12  # tumours in a montage
 VIEW = (64, 64, 64)  # voxels, mm in the geometry of 1 mm

@@ -9,6 +9,7 @@ from . import (
     lung_ct,
     nsclc_radiogenomics,
     nsclc_radiomics,
+    own,
     phantom,
     rider,
 )
@@ -29,5 +30,6 @@ COHORTS: Registry[Cohort] = Registry(
 STUDY = tuple(COHORTS)  # the cohorts of the study; the following are for trying things out
 COHORTS.register(lung_ct.COHORT)
 COHORTS.register(phantom.COHORT)
+COHORTS.register(own.COHORT)
 
 __all__ = ["COHORTS", "STUDY", "Cohort", "Endpoint"]
