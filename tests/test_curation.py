@@ -656,11 +656,12 @@ def test_adopted_annotations_keep_their_seeds_and_get_their_images():
     kept = pd.DataFrame({"sample_id": ["n1", "n2", "n3"], "patient_id": ["s1", "s1", "s2"], "x": [1.0, 2, 3]})
     kept = kept.assign(y=0.0, z=0.0, label=[0.0, 1, 0])
     cases = pd.DataFrame({"sample_id": ["s1", "n3"], "ct": ["s1/ct", "n3/ct"]})
-    made = curation.adopt(kept, curation.Images(cases, None))
+    before = Annotations(kept, pd.DataFrame([["n0", "s0", "censored"]], columns=["sample_id", "patient_id", "reason"]))
+    made = curation.adopt(before, curation.Images(cases, None))
     assert made.table[["sample_id", "image", "x"]].to_numpy().tolist() == [
         ["n1", "s1/ct", 1], ["n2", "s1/ct", 2], ["n3", "n3/ct", 3],
     ]  # fmt: skip
-    assert made.excluded.empty
-    fewer = curation.adopt(kept, curation.Images(cases.head(1), None))
+    assert samples(made.excluded) == ["n0"]
+    fewer = curation.adopt(before, curation.Images(cases.head(1), None))
     assert samples(fewer.table) == ["n1", "n2"]
-    assert fewer.excluded.to_numpy().tolist() == [["n3", "s2", "no image"]]
+    assert fewer.excluded.to_numpy().tolist() == [["n0", "s0", "censored"], ["n3", "s2", "no image"]]

@@ -23,6 +23,7 @@ REPOSITORY = PROJECT["project"]["urls"]["Repository"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CONDA_NAMES = {  # where conda's name is another
     "matplotlib-base": "matplotlib",
+    "python-duckdb": "duckdb",
     "python-isal": "isal",
     "pytorch": "torch",
     "seaborn-base": "seaborn",

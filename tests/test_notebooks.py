@@ -450,12 +450,6 @@ def test_images_beside_a_table_need_no_other_labels(phantoms, tmp_path):
     assert sorted(rows["sample_id"]) == sorted(page.annotations()["sample_id"])
 
 
-def test_images_without_labels_are_measured(phantoms, tmp_path):
-    page = Page(beside(phantoms, tmp_path, "images"), labels="none", **PHANTOM).checked()
-    pd.testing.assert_frame_equal(page.csv(".quality"), phantoms.csv(".quality"))
-    assert not (page.run / "annotations").exists() and not (page.run / "patches").exists()
-
-
 def test_a_folder_of_one_s_own_with_a_table_of_cases(phantoms, tmp_path):
     own, made = tmp_path / "own", phantoms.run / "images" / "phantom"
     cases = pd.read_csv(made / "cases.csv").query("scan == 'test'").head(2)
@@ -503,10 +497,7 @@ def test_a_cohort_without_a_source_of_labels_is_described_and_no_more(tmp_path):
     [
         ({"case": 3}, "unknown parameter case. Known: cohort, variant, labels"),
         ({"trials": "none"}, "parameter trials must be int, not 'none'"),
-        ({"write": 1}, "parameter write must be bool, not 1"),
         ({"cohort": "nsclc_radiogenomics", "labels": "mine.csv", "images": "none"}, "labels is 'mine.csv': neither"),
-        ({"images": "no_folder"}, "images is 'no_folder': neither phantom, lung_ct, idc nor a folder"),
-        ({"images": "none"}, "labels is 'cases', but there are no images with a table of cases"),
         ({"cohort": "rider", "labels": "released", "images": "none", "write": False}, "no such annotation table"),
     ],
     ids=lambda given: "-".join(given) if isinstance(given, dict) else "",

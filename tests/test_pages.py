@@ -325,3 +325,11 @@ def test_a_summary_counts_tumours_and_patches_and_a_seed_point_that_every_geomet
         "The patch bank holds 15 patches a geometry; 6 of them are cut off by the border of the image, 6 seed points "
         "were left out.",
     ]
+
+
+def test_sized_tables_have_the_volumes_measured_here():
+    table = pd.DataFrame({"sample_id": ["a", "b"], "label": [0.0, 1.0], "volume_ml": [9.0, 9.0]})
+    measured = Measured(pd.DataFrame({"sample_id": ["b", "c"], "volume_ml": [2.0, 3.0]}), pd.DataFrame())
+    found = pages.sized(table, measured)
+    assert found["sample_id"].tolist() == ["a", "b"]
+    assert np.isnan(found["volume_ml"][0]) and found["volume_ml"][1] == 2

@@ -111,3 +111,17 @@ def test_notebook_fails_on_a_wrong_parameter(run, given, fault):
 def test_counts_below_one_are_refused():
     with pytest.raises(parameters.ParameterError, match="draws must be at least 1, not 0"):
         parameters.check({"draws": 0}, draws=int)
+
+
+def test_counts_that_may_be_zero_are_at_least_zero():
+    parameters.check({"trials": 0, "draws": 1}, ("trials",), trials=int, draws=int)
+    with pytest.raises(parameters.ParameterError, match="trials must be at least 0, not -1"):
+        parameters.check({"trials": -1}, ("trials",), trials=int)
+    with pytest.raises(parameters.ParameterError, match="draws must be at least 1, not 0"):  # the others as before
+        parameters.check({"trials": 0, "draws": 0}, ("trials",), trials=int, draws=int)
+
+
+@pytest.mark.parametrize("value", [False, "0", 0.0, None])
+def test_what_may_be_zero_must_still_be_of_its_type(value):
+    with pytest.raises(parameters.ParameterError, match="trials must be int"):
+        parameters.check({"trials": value}, ("trials",), trials=int)

@@ -362,13 +362,15 @@ def _series(manifest: pd.DataFrame, role: str) -> pd.DataFrame:
     return rows[["sample_id", "patient_id", "series_uid"]].rename(columns={"series_uid": role})
 
 
-def adopt(kept: pd.DataFrame, images: Images) -> Annotations:
-    """An annotation table that a run has already, with the image of each sample; its own seed points stay.
+def adopt(made: Annotations, images: Images) -> Annotations:
+    """Annotations that have seed points already, with the image of each sample; those without are left out, listed.
 
     An image belongs to a sample by the sample's name, or by its patient's (LUNA16, whose scans hold several nodules).
     """
     paths = images.cases.drop_duplicates("sample_id").set_index("sample_id")["ct"]
-    table = kept.assign(image=kept["sample_id"].map(paths).fillna(kept["patient_id"].map(paths)))
+    names = made.table[["sample_id", "patient_id"]]
+    table = made.table.assign(image=names["sample_id"].map(paths).fillna(names["patient_id"].map(paths)))
     missing = table["image"].isna()
     lost = table.loc[missing, ["sample_id", "patient_id"]].assign(reason="no image")
-    return Annotations(annotations.check(table[~missing], "annotations of the run"), lost)
+    excluded = pd.concat([made.excluded, lost], ignore_index=True)
+    return Annotations(annotations.check(table[~missing], "annotations with images"), excluded)

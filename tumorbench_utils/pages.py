@@ -107,6 +107,12 @@ def seed_distance(kept: pd.DataFrame, measured: Measured) -> str:
     )
 
 
+def sized(table: pd.DataFrame, measured: Measured) -> pd.DataFrame:
+    """An annotation table with the volumes measured on this page (ml), whatever it held before."""
+    table = table.drop(columns="volume_ml", errors="ignore")
+    return table.merge(measured.table[["sample_id", "volume_ml"]], on="sample_id", how="left")
+
+
 def quality(table: pd.DataFrame) -> pd.DataFrame:
     """Quality control in a few rows: quantity, least, median, most, and the sample that has the most."""
     quantities = {

@@ -78,13 +78,6 @@ def files(profile: dict, stage: str, page: str) -> list[str]:
     return [f"annotations/{given['cohort']}.csv"] if given.get("write") and given["labels"] != "none" else []
 
 
-def folders(profile: dict, stage: str, page: str) -> list[str]:
-    """Folders that a page writes: the patch bank, where curation has images and an annotation table."""
-    given = parameters(profile, stage, page)
-    placed = given.get("images", "none") != "none" and (given["labels"] != "none" or not given["write"])
-    return [f"patches/{given['cohort']}"] if placed else []
-
-
 def parameters(profile: dict, stage: str, page: str) -> dict:
     """The parameters of a page: those of the profile, and what follows from its cohort."""
     given = profile["pages"][stage][page]

@@ -133,6 +133,8 @@ def entry(page: str) -> dict:
 def headline(run: Path) -> str:
     """The landing page's figure: all cohorts as a heat map, or one cohort with its controls."""
     paths = [path for path in sorted((run / "results" / "3_knn_evaluation").glob("*.csv")) if path.stem in COHORTS]
+    if not paths:
+        return ""
     results = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
     grouped = results[results["protocol"] == "grouped"]
     return figure(_all_cohorts(grouped) if results["cohort"].nunique() > 1 else _one_cohort(grouped))

@@ -8,8 +8,8 @@ import pytest
 import run_profile
 import yaml
 
-from tumorbench_utils import published
-from tumorbench_utils.cohorts import COHORTS
+from tumorbench_utils import published, sources
+from tumorbench_utils.cohorts import COHORTS, STUDY, released
 from tumorbench_utils.models import MODELS
 
 NAMES = sorted(path.stem for path in run_profile.CONFIG.glob("*.yaml"))
@@ -38,15 +38,18 @@ def test_the_three_profiles_are_shipped():
 @pytest.mark.parametrize("name", NAMES)
 def test_cohorts_variants_and_sources_are_known(name):
     for cohort, options in run_profile.load(name)["cohorts"].items():
-        assert set(options["sources"]) <= set(published.SOURCES)
-        assert COHORTS.get(cohort).endpoint(options.get("variant", "paper"))
-        assert "released" not in options["sources"] or cohort in published.RELEASED
+        given, known = options.get("sources", []), COHORTS.get(cohort)
+        assert set(given) <= set(published.SOURCES)
+        assert not known.endpoints or known.endpoint(options.get("variant", "paper"))
+        assert "released" not in given or cohort in published.RELEASED
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_models_of_a_page_come_from_the_sources_of_its_cohort(name):
     profile = run_profile.load(name)
-    for stage, page, given in pages(profile):
+    evaluated = [each for each in pages(profile) if each[0] == run_profile.EVALUATION]
+    assert evaluated
+    for stage, page, given in evaluated:
         there = set().union(*(TABLES[source] for source in profile["cohorts"][given["cohort"]]["sources"]))
         used = defaults(stage) | given
         wanted = [*used["models"], *used["controls"]]
@@ -57,8 +60,81 @@ def test_models_of_a_page_come_from_the_sources_of_its_cohort(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_of_a_page_are_parameters_of_its_notebook(name):
-    for stage, page, given in pages(run_profile.load(name)):
-        assert set(given) | {"run", "sources", "variant"} <= set(defaults(stage)), (stage, page)
+    profile = run_profile.load(name)
+    for stage, page, _ in pages(profile):
+        given = {"run": "", **run_profile.parameters(profile, stage, page)}
+        assert set(given) <= set(defaults(stage)), (stage, page)
+        for name, value in given.items():
+            assert type(value) is type(defaults(stage)[name]), (stage, page, name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_cohort_has_a_page_of_curation(name):
+    profile = run_profile.load(name)
+    assert set(profile["pages"][run_profile.CURATION]) == set(profile["cohorts"])
+    assert {cohort.id for cohort in STUDY} | {"phantom", "lung_ct"} <= set(profile["cohorts"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_labels_and_images_of_a_page_are_those_that_its_cohort_has(name):
+    profile = run_profile.load(name)
+    for cohort in profile["pages"][run_profile.CURATION]:
+        given, known = run_profile.parameters(profile, run_profile.CURATION, cohort), COHORTS.get(cohort)
+        assert given["labels"] != "released" or cohort in released.TABLES
+        assert given["labels"] != "lidc" or cohort == "luna16"
+        assert given["labels"] != "zenodo" or isinstance(known.images, sources.Zenodo)
+        assert given["labels"] != "cases" or given["images"] == cohort
+        assert given["images"] != "idc" or isinstance(known.images, sources.Idc)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_output_has_one_rule(name):
+    """An annotation table comes with published embeddings or from curation, never from both."""
+    profile = run_profile.load(name)
+    written = [f"annotations/{cohort}.csv" for cohort, options in profile["cohorts"].items() if options.get("sources")]
+    for stage, page, _ in pages(profile):
+        written += run_profile.files(profile, stage, page)
+    assert len(written) == len(set(written))
+    read = [path for stage, page, _ in pages(profile) for path in run_profile.inputs(profile, stage, page).values()]
+    assert {path for path in read if path.startswith("annotations/")} <= set(written)
+
+
+def curated(cohort_options=None, **given):
+    """A profile of one page of curation."""
+    pages = {run_profile.CURATION: {"dlcs": {"cohort": "dlcs", **given}}}
+    return {"cohorts": {"dlcs": cohort_options or {}}, "pages": pages}
+
+
+PUBLISHED = {"sources": ["released"]}
+
+
+@pytest.mark.parametrize(
+    ("profile", "reads", "writes"),
+    [
+        (curated(), [], []),
+        (curated(labels="zenodo"), [], ["annotations/dlcs.csv"]),
+        (curated(images="own"), [], []),
+        (curated(PUBLISHED), ["annotations/dlcs.csv"], []),
+        (curated(PUBLISHED, labels="zenodo"), ["annotations/dlcs.csv"], []),
+    ],
+    ids=["nothing", "labels", "images alone", "published", "published, labels"],
+)
+def test_what_a_page_of_curation_reads_and_writes(profile, reads, writes):
+    page = run_profile.CURATION, "dlcs"
+    assert list(run_profile.inputs(profile, *page).values()) == reads
+    assert run_profile.files(profile, *page) == writes
+    assert run_profile.parameters(profile, *page)["write"] == (not reads)
+
+
+def test_a_page_of_evaluation_reads_embeddings_and_writes_results_alone():
+    page = run_profile.EVALUATION, "nsclc_radiomics"
+    assert run_profile.inputs(GOOD, *page) == {
+        "annotations": "annotations/nsclc_radiomics.csv",
+        "embeddings": "embeddings/nsclc_radiomics",
+    }
+    assert run_profile.files(GOOD, *page) == []
+    given = run_profile.parameters(GOOD, *page)
+    assert (given["sources"], given["variant"]) == (["registry"], "paper")
 
 
 @pytest.mark.parametrize(("smaller", "larger"), [("quick", "released"), ("released", "full")])
@@ -69,11 +145,11 @@ def test_a_larger_profile_holds_every_page_of_a_smaller_one(smaller, larger):
         for name, value in given.items():
             assert set(value) <= set(there[name]) if isinstance(value, list) else value == there[name]
     for cohort, options in small["cohorts"].items():
-        assert set(options["sources"]) <= set(large["cohorts"][cohort]["sources"])
+        assert set(options.get("sources", [])) <= set(large["cohorts"][cohort].get("sources", []))
 
 
 def test_released_runs_ten_models_on_six_cohorts():
-    given = {page: given for _, page, given in pages(run_profile.load("released"))}
+    given = run_profile.load("released")["pages"][run_profile.EVALUATION]
     assert set(given) == set(published.RELEASED)
     assert all({model.id for model in MODELS} <= set(each["models"]) for each in given.values())
 
@@ -118,8 +194,10 @@ def test_extends_is_followed_and_does_not_stay(config):
     }
 
 
+DLCS = {"cohort": "dlcs"}
 COHORT = {"nsclc_radiomics": {"source": []}}
 PAGE = {"3_knn_evaluation": {"luna16": {"cohort": "luna16", "models": ["fmcib"]}}}
+WITHOUT_SOURCES = {"extends": "good", "cohorts": {"luna16": None}, "pages": PAGE}
 RENAMED = {"3_knn_evaluation": {"mine": {"cohort": "nsclc_radiomics", "models": ["fmcib_authors"]}}}
 
 
@@ -128,7 +206,8 @@ RENAMED = {"3_knn_evaluation": {"mine": {"cohort": "nsclc_radiomics", "models": 
     [
         ({"extends": "good", "page": {}}, "unknown keys ['page']"),
         ({"extends": "good", "cohorts": COHORT}, "cohort nsclc_radiomics: unknown keys ['source']"),
-        ({"extends": "good", "cohorts": {"dlcs": None}}, "cohort dlcs: no sources"),
+        (WITHOUT_SOURCES, "page 3_knn_evaluation/luna16: cohort luna16 has no sources of embeddings"),
+        (WITHOUT_SOURCES | {"cohorts": {"luna16": {"sources": []}}}, "cohort luna16 has no sources of embeddings"),
         ({"extends": "good", "pages": {"9_nothing": {}}}, "no notebook 9_nothing.ipynb"),
         ({"extends": "good", "pages": PAGE}, "page 3_knn_evaluation/luna16: its cohort is not among"),
         ({"extends": "good", "pages": {"3_knn_evaluation": {"luna16": None}}}, "page 3_knn_evaluation/luna16"),
@@ -143,6 +222,15 @@ def test_a_mistake_is_told_with_file_and_key(config, tmp_path, content, told):
         run_profile.load("wrong")
     assert str(tmp_path / "wrong.yaml") in str(error.value)
     assert told in str(error.value)
+
+
+def test_a_cohort_without_sources_is_curated(config):
+    config("curated", {"extends": "good", "cohorts": {"dlcs": None}, "pages": {"1_data_curation": {"dlcs": DLCS}}})
+    profile = run_profile.load("curated")
+    assert profile["cohorts"]["dlcs"] == {}
+    assert run_profile.parameters(profile, "1_data_curation", "dlcs") == {
+        "labels": "none", "images": "none", "write": True, "variant": "paper", "cohort": "dlcs",
+    }  # fmt: skip
 
 
 def test_an_unknown_profile_is_told_with_those_there_are(config):

@@ -11,11 +11,11 @@ import stage_book
 import yaml
 
 from tumorbench_utils import published
-from tumorbench_utils.cohorts import COHORTS
+from tumorbench_utils.cohorts import COHORTS, STUDY
 from tumorbench_utils.models import MODELS
 
 ROOT = Path(__file__).parents[2]
-STAGE = "3_knn_evaluation"
+STAGE, CURATION = "3_knn_evaluation", "1_data_curation"
 SOURCE = json.loads((ROOT / "notebooks" / f"{STAGE}.ipynb").read_text())
 OUTPUT = {"output_type": "stream", "name": "stdout", "text": ["what the run printed\n"]}
 INJECTED = {
@@ -169,7 +169,119 @@ def test_contents_are_filled_and_name_only_what_is_there(book):
     for file in [contents["root"], *(file for files in parts.values() for file in files)]:
         assert any((book / f"{file}{suffix}").is_file() for suffix in (".md", ".ipynb")), file
     kept = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())["parts"]
-    assert [part["caption"] for part in contents["parts"]] == [part["caption"] for part in kept]
+    # a part without a page is none
+    assert [part["caption"] for part in contents["parts"]] == [
+        part["caption"] for part in kept if part["caption"] != "The data"
+    ]
+
+
+CURATED = ["phantom", "luna16", "rider"]
+
+
+def with_curation(run, profile, outputs=OUTPUT):
+    """Pages of data curation besides; the profile."""
+    folder = run / "notebooks" / CURATION
+    folder.mkdir()
+    executed = json.loads((ROOT / "notebooks" / f"{CURATION}.ipynb").read_text())
+    for number, cell in enumerate(cell for cell in executed["cells"] if cell["cell_type"] == "code"):
+        cell |= {"execution_count": number, "outputs": [outputs]}
+    for cohort in CURATED:
+        (folder / f"{cohort}.ipynb").write_text(json.dumps(executed))
+    return {"pages": {CURATION: {cohort: {"cohort": cohort} for cohort in CURATED}, **profile["pages"]}}
+
+
+def test_pages_of_curation_are_the_data_under_the_names_of_their_cohorts(tmp_path):
+    profile = with_curation(tmp_path, prepared(tmp_path, nsclc_radiomics=ONE_MODEL))
+    book = stage_book.stage(tmp_path, profile)
+    parts = {part["caption"]: part["chapters"] for part in yaml.safe_load((book / "_toc.yml").read_text())["parts"]}
+    assert parts["The data"] == [
+        {"file": f"notebooks/{CURATION}/{cohort}", "title": COHORTS.get(cohort).title} for cohort in CURATED
+    ]
+    assert parts["Results"] == [{"file": f"notebooks/{STAGE}/nsclc_radiomics"}]
+    assert list(parts) == [
+        part["caption"] for part in yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())["parts"]
+    ]
+    for chapter in parts["The data"]:
+        page = json.loads((book / f"{chapter['file']}.ipynb").read_text())
+        assert text(page["cells"][0]).splitlines()[0] == f"# Data curation: {chapter['title']}"
+        assert all((book / "notebooks" / CURATION / link).is_file() for link in links_of(page))
+
+
+def links_of(page):
+    prose = "\n".join(text(cell) for cell in page["cells"] if cell["cell_type"] == "markdown")
+    found = re.findall(r"\]\((\.\./[^)#]+)", prose)
+    assert found
+    return found
+
+
+# What does not apply to a page is not shown
+
+
+def markdown(source):
+    return {"cell_type": "markdown", "id": source, "metadata": {}, "source": [source]}
+
+
+def code(name, outputs=0, hidden=True, ran=True):
+    tags = ["hide-input"] if hidden else []
+    cell = {"cell_type": "code", "id": name, "metadata": {"tags": tags}, "source": [name]}
+    return cell | ({"outputs": [OUTPUT] * outputs, "execution_count": 1} if ran else {})
+
+
+def kept(*cells):
+    sections = stage_book.sections(list(cells))
+    assert [cell for section in sections for cell in section] == list(cells)
+    return [cell["id"] for section in sections for cell in stage_book.told(section)]
+
+
+def test_a_section_without_outputs_is_dropped_with_its_words():
+    page = [markdown("# Title"), markdown("## Full"), code("a", 1), markdown("## Empty"), code("b"), markdown("more")]
+    assert kept(*page, markdown("## Last"), code("c", 2)) == ["# Title", "## Full", "a", "## Last", "c"]
+
+
+def test_hidden_code_without_output_is_dropped_and_other_code_is_not():
+    page = [markdown("## One"), code("makes"), code("shown", hidden=False), code("draws", 1), code("nothing")]
+    assert kept(*page) == ["## One", "shown", "draws"]
+
+
+def test_open_code_alone_does_not_keep_a_section():
+    assert kept(markdown("## One"), code("a", hidden=False), code("b")) == []
+
+
+def test_text_alone_stays():
+    page = [markdown("# Title"), markdown("## Limits"), markdown("- one"), markdown("## More"), markdown("text")]
+    assert kept(*page) == ["# Title", "## Limits", "- one", "## More", "text"]
+
+
+def test_what_comes_before_the_first_section_stays():
+    page = [markdown("# Title"), code("install"), code("parameters"), markdown("### Sub"), code("check")]
+    assert kept(*page, markdown("## One"), code("a")) == ["# Title", "install", "parameters", "### Sub", "check"]
+
+
+def test_a_heading_of_third_level_does_not_begin_a_section():
+    assert kept(markdown("## One"), code("a", 1), markdown("### Sub"), markdown("text")) == [
+        "## One", "a", "### Sub", "text",
+    ]  # fmt: skip
+
+
+def test_cells_alike_are_told_apart():
+    empty = code("same")
+    assert kept(markdown("## One"), code("same"), code("x", 1), empty, markdown("same")) == ["## One", "x", "same"]
+
+
+def test_a_page_of_curation_without_images_ends_with_its_limits():
+    """The prose of masks and banks goes with their figures; that of the limits stays."""
+    source = json.loads((ROOT / "notebooks" / f"{CURATION}.ipynb").read_text())
+    executed = copy.deepcopy(source)
+    imaged = re.compile("built|measured")
+    for cell in executed["cells"]:
+        if cell["cell_type"] == "code":
+            about = imaged.search(text(cell)) and not re.search("summary", text(cell))
+            cell |= {"execution_count": 1, "outputs": [] if about else [OUTPUT]}
+    cells = stage_book.with_prose(executed, source, "RIDER")["cells"]
+    headings = re.findall(r"^## .*", "\n".join(text(cell) for cell in cells), re.MULTILINE)
+    assert "## The patch bank" not in headings and "## From mask to seed point" not in headings
+    assert headings[0] == "## The cohort" and headings[-1] == "## Limits"
+    assert all(cell["outputs"] for cell in cells if "hide-input" in tags(cell))
 
 
 def test_the_part_of_mathjax_that_pages_need_is_there(book):
@@ -251,10 +363,10 @@ def test_cohorts_table_has_every_endpoint_rule():
     head, rows = table(stage_book.cohorts_table())
     counts = head.index("positive / negative")
     found = {(row[0].split(" {cite}")[0], row[head.index("variant")].strip("`")): row[counts] for row in rows}
-    for cohort in COHORTS:
+    for cohort in STUDY:
         for variant, endpoint in cohort.endpoints.items():
             assert found.pop((cohort.title, variant)) == f"{endpoint.positives:,} / {endpoint.negatives:,}"
-    assert [title for title, _ in found] == [cohort.title for cohort in COHORTS if not cohort.endpoints]
+    assert [title for title, _ in found] == [cohort.title for cohort in STUDY if not cohort.endpoints]
 
 
 def test_works_cited_in_tables_are_in_the_bibliography():

@@ -14,11 +14,18 @@ import time
 from pathlib import Path
 
 import pytest
+import run_profile
 import yaml
 
 ROOT = Path(__file__).parents[2]
 STAGE, COHORT = "3_knn_evaluation", "nsclc_radiomics"
+CURATION = "1_data_curation"
 PAGE_RULE = f"{STAGE}_{COHORT}"
+CURATED = {
+    "phantom": {"cohort": "phantom", "labels": "cases", "images": "phantom", "cases": 4},
+    COHORT: {"cohort": COHORT},
+}
+CURATION_RULES = {f"{CURATION}_{cohort}" for cohort in CURATED}
 PAGE = {
     "cohort": COHORT,
     "models": ["fmcib_authors"],
@@ -43,8 +50,11 @@ class Checkout:
         self.env = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(root)}
         self.notebook = root / "notebooks" / f"{STAGE}.ipynb"
 
-    def profile(self, name, **changes):
+    def profile(self, name, curated=None, **changes):
         content = {"cohorts": {COHORT: {"sources": ["registry"]}}, "pages": {STAGE: {COHORT: PAGE | changes}}}
+        if curated:
+            content["cohorts"] |= {cohort: None for cohort in curated if cohort != COHORT}
+            content["pages"][CURATION] = curated
         (self.root / "workflow" / "config" / f"{name}.yaml").write_text(yaml.safe_dump(content))
 
     def start(self, name, *options, **how):
@@ -83,7 +93,7 @@ class Checkout:
 def checkout(tmp_path_factory):
     """The copy, in which the profile ``small`` has run."""
     copy = Checkout(tmp_path_factory.mktemp("checkout"))
-    copy.profile("small")
+    copy.profile("small", CURATED)
     status, output = copy.snakemake("small")
     assert status == 0, output
     return copy
@@ -141,23 +151,73 @@ def test_code_reruns_the_page_but_not_its_inputs(checkout, notebook):
 
 
 def test_a_parameter_reruns_the_page_but_not_its_inputs(checkout):
-    checkout.profile("small", draws=60)
+    checkout.profile("small", CURATED, draws=60)
     try:
         assert checkout.scheduled("small") == {"all", "book", PAGE_RULE}
     finally:
-        checkout.profile("small")
+        checkout.profile("small", CURATED)
     assert checkout.scheduled("small") == set()
 
 
-def test_a_module_reruns_the_page_that_uses_it(checkout):
-    module = checkout.root / "tumorbench_utils" / "knn.py"
+@pytest.mark.parametrize(
+    ("name", "rules"),
+    [
+        ("knn", {PAGE_RULE}),
+        ("patches", CURATION_RULES),
+        ("phantom/image", CURATION_RULES),
+        ("cohorts/lidc", CURATION_RULES),
+        ("published", {f"published_{COHORT}", PAGE_RULE} | {f"{CURATION}_{COHORT}"}),  # whose table may be another
+    ],
+)
+def test_a_module_reruns_the_pages_that_use_it(checkout, name, rules):
+    module = checkout.root / "tumorbench_utils" / f"{name}.py"
     before = module.read_text()
     module.write_text(before + "\n# changed\n")
     try:
-        assert PAGE_RULE in checkout.scheduled("small")
-        assert f"published_{COHORT}" not in checkout.scheduled("small")
+        assert checkout.scheduled("small") == {"all", "book"} | rules
     finally:
         module.write_text(before)
+    assert checkout.scheduled("small") == set()
+
+
+def test_curation_makes_tables_and_banks_and_pages_of_the_book(checkout):
+    run = checkout.run("small")
+    assert {path.name for path in (run / "annotations").glob("*.csv")} >= {"phantom.csv", f"{COHORT}.csv"}
+    assert {path.name for path in (run / "patches").iterdir()} == {"phantom"}
+    assert len(list((run / "patches" / "phantom").glob("*.zarr"))) == 2
+    contents = checkout.page("small").read_text()
+    for cohort, title in (("phantom", "PHANTOM"), (COHORT, "NSCLC-Radiomics")):
+        assert (run / "results" / CURATION / f"{cohort}.csv").is_file()
+        page = (run / "book" / "_build" / "html" / "notebooks" / CURATION / f"{cohort}.html").read_text()
+        assert f"Data curation: {title}" in page
+        assert f'href="../{CURATION}/{cohort}.html"' in contents
+        assert ("The patch bank" in page) == (cohort == "phantom")
+        assert "Limits" in page
+
+
+def curated_rules(profile):
+    return {f"{CURATION}_{cohort}" for cohort in profile["pages"][CURATION]}
+
+
+@pytest.mark.parametrize("name", ["quick", "released", "full"])
+def test_a_shipped_profile_has_the_rules_of_its_pages(checkout, name):
+    profile = run_profile.load(name)
+    published = {cohort for cohort, options in profile["cohorts"].items() if options.get("sources")}
+    assert {"quick": 1, "released": 6, "full": 6}[name] == len(published)
+    rules = {f"published_{cohort}" for cohort in published}
+    rules |= {f"{stage}_{page}" for stage, pages in profile["pages"].items() for page in pages}
+    assert len(curated_rules(profile)) == 9 and curated_rules(profile) <= rules
+    assert checkout.scheduled(name) == {"all", "book"} | rules
+
+
+def test_evaluation_of_a_cohort_without_sources_is_refused_before_anything_runs(checkout):
+    content = {"extends": "quick", "pages": {STAGE: {"dlcs": {"cohort": "dlcs", "models": ["fmcib"]}}}}
+    (checkout.root / "workflow" / "config" / "sourceless.yaml").write_text(yaml.safe_dump(content))
+    status, output = checkout.snakemake("sourceless")
+    assert status != 0
+    assert f"sourceless.yaml: page {STAGE}/dlcs: cohort dlcs has no sources of embeddings" in output
+    assert "Traceback" not in output
+    assert not checkout.run("sourceless").exists()
 
 
 def test_an_unknown_parameter_fails_and_the_notebook_keeps_the_traceback(checkout):
@@ -202,10 +262,32 @@ def test_a_run_killed_in_a_notebook_goes_on_to_the_same_bytes(checkout):
 
     status, output = checkout.snakemake("killed")
     assert status == 0, output
-    for folder in ("results", "predictions"):
+    for folder in (f"results/{STAGE}", "predictions"):
         undisturbed, again = bytes_of(checkout.run("small") / folder), bytes_of(run / folder)
         assert set(again) == set(undisturbed)
         assert [name for name in again if again[name] != undisturbed[name]] == []
+
+
+def test_a_patch_bank_killed_in_the_middle_goes_on_to_the_same_bytes(checkout):
+    checkout.profile("banking", CURATED)
+    run, done = checkout.run("banking"), checkout.run("small")
+    for folder in ("images", "annotations", "embeddings"):
+        shutil.copytree(done / folder, run / folder)
+    (run / "annotations" / "phantom.csv").unlink()
+    target = f"runs/banking/results/{CURATION}/phantom.csv"
+    process = checkout.start("banking", target, start_new_session=True)
+    kill(process, lambda: list((run / "patches").rglob("cases/*.json")))
+    first = min((run / "patches").rglob("regions/c.0.0.0.0"), key=lambda path: path.stat().st_mtime)
+    began = first.stat().st_mtime_ns
+    status, output = checkout.snakemake("banking", target)
+    assert status == 0, output
+    kept = [path.stat().st_mtime_ns for path in (run / "patches").rglob("regions/c.0.0.0.0")]
+    assert began in kept  # what was there was not made again
+    assert bytes_below(run / "patches") == bytes_below(done / "patches")
+
+
+def bytes_below(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_an_import_killed_in_the_middle_is_made_anew(checkout):
@@ -219,7 +301,8 @@ def test_an_import_killed_in_the_middle_is_made_anew(checkout):
     status, output = checkout.snakemake("halfway", target)
     assert status == 0, output
     for folder in ("annotations", "embeddings"):
-        assert bytes_of(run / folder) == bytes_of(checkout.run("small") / folder)
+        undisturbed = bytes_of(checkout.run("small") / folder)
+        assert bytes_of(run / folder) == {name: undisturbed[name] for name in undisturbed if "phantom" not in name}
     assert not list(run.rglob(".tmp-*"))
 
 
