@@ -73,7 +73,13 @@ def test_variant_that_leaves_out_gives_the_reason():
     assert made.table["label"].tolist() == [1, 0, 1]
     assert made.table.index.tolist() == [0, 1, 2]
     assert made.excluded.to_dict("records") == [
-        {"sample_id": "LUNG1-406", "patient_id": "LUNG1-406", "reason": "censored before two years"}
+        {
+            "sample_id": "LUNG1-406",
+            "patient_id": "LUNG1-406",
+            "time_days": rows["Survival.time"][2],
+            "event": 0.0,
+            "reason": "censored before two years",
+        }
     ]
 
 
@@ -349,3 +355,18 @@ def test_table_of_another_encoding_is_refused(tmp_path):
 
 def test_missing_file_is_named(tmp_path):
     assert message(tmp_path / "mine.csv") == "no such annotation table"
+
+
+@pytest.mark.parametrize(
+    ("cohort", "column", "dead", "alive"),
+    [("c4kc_kits", "vital_status", "Dead ", "CENSORED"), ("colorectal_liver_metastases", "vital_status", "1", 0.0)],
+)
+def test_a_status_counts_however_it_is_spelt(cohort, column, dead, alive):
+    event = COHORTS.get(cohort).event(pd.DataFrame({column: [dead, alive, None, ""]}))
+    assert event.tolist()[:2] == [1, 0] and event[2:].isna().all()
+
+
+@pytest.mark.parametrize("cohort", ["c4kc_kits", "colorectal_liver_metastases"])
+def test_an_unknown_status_is_an_error_and_no_censoring(cohort):
+    with pytest.raises(ValueError, match="vital_status holds lost; known are"):
+        COHORTS.get(cohort).event(pd.DataFrame({"vital_status": ["lost"]}))

@@ -13,6 +13,7 @@ from scipy import ndimage
 from tests import real
 from tests.dicom import DIRECTIONS, ORIGIN, SPACING, blob, write_image
 from tumorbench_utils import bank, curation, pages, sources
+from tumorbench_utils.annotations import Annotations
 from tumorbench_utils.cohorts import COHORTS
 from tumorbench_utils.curation import Images, Measured, Selected
 from tumorbench_utils.imaging import Volume
@@ -284,25 +285,26 @@ def test_without_a_mask_to_read_there_is_a_view_without_outline(built, change):
 def selected(cohort, positives, negatives, left_out=0):
     labels = [1.0] * positives + [0.0] * negatives
     made = SimpleNamespace(table=pd.DataFrame({"label": labels}), excluded=pd.DataFrame({"reason": ["x"] * left_out}))
-    return Selected(made, None)
+    flow = pd.DataFrame({"unit": ["sample"], "left_out": [left_out], "why": ["x"]})
+    return Selected(made, flow)
 
 
 def test_a_summary_says_that_counts_are_as_expected():
     cohort = COHORTS.get("c4kc_kits")
     made = curation.select(cohort, real.cohort_rows("c4kc_kits"), "paper", sources.manifest(cohort.images))
     (said,) = pages.summary(cohort, "paper", None, made, None, None)
-    assert said == "118 positive and 16 negative samples, as expected; 76 left out, each with its reason."
+    assert said == "118 positive and 16 negative samples, as expected; 76 cases left out, each with its reason."
 
 
 def test_a_summary_says_what_was_expected_instead():
     cohort = COHORTS.get("c4kc_kits")
     (said,) = pages.summary(cohort, "paper", None, selected(cohort, 117, 1016, 3), None, None)
-    assert (
-        said
-        == "117 positive and 1,016 negative samples, where 118 and 16 were expected; 3 left out, each with its reason."
+    assert said == (
+        "117 positive and 1,016 negative samples, where 118 and 16 were expected; "
+        "3 samples left out, each with its reason."
     )
     (said,) = pages.summary(COHORTS.get("phantom"), "paper", None, selected("phantom", 3, 2), None, None)
-    assert said == "3 positive and 2 negative samples; 0 left out, each with its reason."
+    assert said == "3 positive and 2 negative samples; 0 samples left out, each with its reason."
 
 
 def test_a_summary_of_a_manifest_alone():
@@ -333,3 +335,20 @@ def test_sized_tables_have_the_volumes_measured_here():
     found = pages.sized(table, measured)
     assert found["sample_id"].tolist() == ["a", "b"]
     assert np.isnan(found["volume_ml"][0]) and found["volume_ml"][1] == 2
+
+
+def test_the_curve_is_of_all_patients_once_and_the_exclusions_of_the_sampled_unit():
+    table = pd.DataFrame({"patient_id": ["p", "q"], "time_days": [800.0, np.nan], "event": [1.0, 0.0]})
+    excluded = pd.DataFrame({"patient_id": ["p", "r"], "time_days": [800.0, 100.0], "event": [1.0, 0.0]})
+    found = pages.followed(Annotations(table, excluded))
+    assert found["patient_id"].tolist() == ["p", "r"]
+    assert pages.followed(Annotations(table[["patient_id"]], excluded[["patient_id"]])).empty
+    readers = curation.select_lidc(COHORTS.get("luna16"))
+    assert len(pages.left_out(readers.selected)) == 1097 + 509
+    (said,) = pages.summary(COHORTS.get("luna16"), "paper", None, readers.selected, None, None)
+    assert said.endswith("as expected; 130 scans and 1,606 nodules left out, each with its reason.")
+
+
+def test_a_phantom_has_its_notice():
+    assert 'class="tb-notice">phantom' in pages.card(COHORTS.get("phantom"))
+    assert "phantom" not in pages.card(COHORTS.get("luna16"))

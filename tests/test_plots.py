@@ -93,3 +93,10 @@ def test_provenance_names_versions_parameters_and_inputs():
     record = {"versions": {"numpy": "2"}, "parameters": {"cohort": "x"}, "inputs": {"a.parquet": "f" * 64}}
     text = plots.provenance(record).to_html()
     assert "numpy" in text and "cohort" in text and "f" * 16 + "…" in text
+
+
+def test_a_mark_is_in_the_figure_the_caption_and_the_alternative_text():
+    page = plots.Shown(plots.auc_forest(FOREST), "What it shows", "Dots", "phantom")._repr_html_()
+    assert ">phantom</text>" in page and "<figcaption>PHANTOM: What it shows" in page and "PHANTOM: Dots" in page
+    plain = plots.Shown(plots.auc_forest(FOREST), "What it shows", "Dots")._repr_html_()
+    assert "phantom" not in plain.lower()

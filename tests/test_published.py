@@ -11,6 +11,7 @@ import pytest
 
 from tests import real
 from tumorbench_utils import annotations, artefacts, embeddings, published, safe_pickle
+from tumorbench_utils.cohorts import STUDY
 from tumorbench_utils.models import MODELS
 
 COHORTS_WITH_TABLES = [name for name in published.RELEASED if name in real.COHORT_TABLES]
@@ -215,7 +216,7 @@ def test_command_line_writes_a_run_and_names_what_is_wrong(tmp_path):
 
 
 def test_published_figures_name_models_and_cohorts_of_the_registries():
-    cohorts = {cohort.id for cohort in published.COHORTS}
+    cohorts = {cohort.id for cohort in STUDY}
     assert set(published.figures("auc")["cohort"]) == set(published.figures("overlap")["cohort"]) == cohorts - {"rider"}
     assert set(published.RELEASED) == cohorts - {"rider"}
 

@@ -14,6 +14,7 @@ import pandera.pandas as pa
 from . import artefacts
 from .cohorts.base import Cohort, seed_point
 
+FOLLOW_UP = ("time_days", "event")
 SHOWN = 5  # faults listed in a message; the rest are counted
 EMPTY = {"keep_default_na": False, "na_values": [""]}  # only an empty field is missing: "NA" may be a name
 
@@ -53,7 +54,10 @@ SCHEMA = pa.DataFrameSchema(
 
 @dataclass(frozen=True)
 class Annotations:
-    """An annotation table and, as a table of its own, the samples left out (sample_id, patient_id, reason)."""
+    """An annotation table and, as a table of its own, the samples left out.
+
+    Of these: sample_id, patient_id, reason, and where there is follow-up time_days and event.
+    """
 
     table: pd.DataFrame
     excluded: pd.DataFrame
@@ -86,7 +90,8 @@ def from_rows(cohort: Cohort, rows: pd.DataFrame, variant: str = "paper") -> Ann
             table[f"clinical_{ours}"] = rows[theirs]
     left_out = table["label"].isna() & (endpoint is not None)
     reason = endpoint.exclusion if endpoint else ""
-    excluded = table.loc[left_out, ["sample_id", "patient_id"]].assign(reason=reason)
+    kept = [name for name in ("sample_id", "patient_id", *FOLLOW_UP) if name in table]  # of use in survival analysis
+    excluded = table.loc[left_out, kept].assign(reason=reason)
     return Annotations(check(table[~left_out], cohort.id), excluded.reset_index(drop=True))
 
 
@@ -165,4 +170,5 @@ def _check_whole(text: str, origin: str) -> None:
 
 def read_excluded(run: str | Path, cohort: str) -> pd.DataFrame:
     """Samples that were left out, each with its reason; an empty table if there are none."""
-    return pd.read_csv(path_of(run, cohort).with_suffix(".excluded.csv"), dtype=str, **EMPTY)
+    table = pd.read_csv(path_of(run, cohort).with_suffix(".excluded.csv"), dtype=str, **EMPTY)
+    return table.astype({name: float for name in FOLLOW_UP if name in table})

@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 
 from . import imaging, patches
+from .annotations import Annotations
 from .bank import Bank, Built
 from .cohorts.base import Cohort, Endpoint
 from .curation import UNREADABLE, Images, Measured, Selected, read_segments
 from .sources import Zenodo
 
+NOTICE = '<p class="tb-notice">phantom: computed images of no patient, to test the machinery and to learn it</p>\n'
 SHOWN = 12  # tumours in a montage
 VIEW = (64, 64, 64)  # voxels, mm in the geometry of 1 mm
 
@@ -31,6 +33,7 @@ def card(cohort: Cohort) -> str:
     """What the registry says of a cohort, as a Markdown list of definitions."""
     doi = f" ([{cohort.doi}](https://doi.org/{cohort.doi}))" if cohort.doi else ""
     lines = [
+        *([NOTICE] if cohort.id == "phantom" else []),
         f"**{cohort.title}**, {cohort.anatomy}, {cohort.size}.\n",
         f"- **Source**: {cohort.source}{doi}; licence {cohort.licence}",
         f"- **Seed point**: {cohort.seed_rule}",
@@ -105,6 +108,22 @@ def seed_distance(kept: pd.DataFrame, measured: Measured) -> str:
         f"The seed points of the run's table are {np.median(apart):.2f} mm from those measured here (median of "
         f"{len(both):,} samples), at most {apart.max():.1f} mm."
     )
+
+
+def followed(made: Annotations) -> pd.DataFrame:
+    """Follow-up of all patients, those without a label too: leaving them out would bend the curve."""
+    both = [table for table in (made.table, made.excluded) if "time_days" in table]
+    if not both:
+        return pd.DataFrame(columns=["patient_id", "time_days", "event"])
+    patients = pd.concat(both, ignore_index=True).drop_duplicates("patient_id")
+    return patients[patients["time_days"].notna() & patients["event"].notna()].reset_index(drop=True)
+
+
+def left_out(selected: Selected) -> pd.DataFrame:
+    """The exclusions of the unit that is sampled, without those of an earlier one (the scans of LUNA16's nodules)."""
+    earlier = selected.flow[selected.flow["unit"] != selected.flow["unit"].iloc[-1]]["why"]
+    excluded = selected.annotations.excluded
+    return excluded[~excluded["reason"].isin(set(earlier))]
 
 
 def sized(table: pd.DataFrame, measured: Measured) -> pd.DataFrame:
@@ -226,7 +245,9 @@ def _labels(cohort: Cohort, variant: str, selected: Selected) -> list[str]:
     table, endpoint = selected.annotations.table, cohort.endpoint(variant)
     positives, negatives = int((table["label"] == 1).sum()), int((table["label"] == 0).sum())
     found = f"{positives:,} positive and {negatives:,} negative samples"
-    left = f"{len(selected.annotations.excluded):,} left out, each with its reason."
+    units = selected.flow.groupby("unit", sort=False)["left_out"].sum()
+    counts = " and ".join(f"{n:,} {unit}s" for unit, n in units.items())
+    left = f"{counts} left out, each with its reason."
     if endpoint.positives is None:
         return [f"{found}; {left}"]
     same = (positives, negatives) == (endpoint.positives, endpoint.negatives)

@@ -84,9 +84,22 @@ def column(name: str, kind: type = str) -> Column:
     return lambda rows: pd.to_numeric(rows[name]).astype(kind)
 
 
-def equals(name: str, value: object) -> Column:
-    """1.0 where a source column has ``value``, else 0.0."""
-    return lambda rows: (rows[name] == value).astype(float)
+def coded(name: str, codes: Mapping[str, float]) -> Column:
+    """What ``codes`` says of the values of a source column, in lower case; NaN where it is empty.
+
+    A value without a code is a ValueError that names it: a death must not become a censoring by its spelling.
+    """
+
+    def read(rows: pd.DataFrame) -> pd.Series:
+        text = rows[name].astype("string").str.strip().str.casefold().str.removesuffix(".0")
+        text = text.mask(text == "")
+        found = text.map(codes).astype(float)
+        unknown = sorted(set(text[found.isna() & text.notna()]))
+        if unknown:
+            raise ValueError(f"column {name} holds {', '.join(unknown)}; known are {', '.join(codes)}")
+        return found
+
+    return read
 
 
 def survives(time_days: Column, event: Column) -> Column:

@@ -1,10 +1,10 @@
 """C4KC-KiTS: survival after nephrectomy for a kidney tumour."""
 
 from ..sources import Expected, Idc
-from .base import Cohort, Endpoint, column, equals, survives
+from .base import Cohort, Endpoint, coded, column, survives
 
 TIME = column("vital_days_after_surgery", float)
-EVENT = equals("vital_status", "dead")
+EVENT = coded("vital_status", {"dead": 1, "censored": 0})
 
 COHORT = Cohort(
     id="c4kc_kits",

@@ -3,10 +3,10 @@
 import pandas as pd
 
 from ..sources import Expected, Idc
-from .base import DAYS_PER_MONTH, TWO_YEARS, Cohort, Endpoint, column, equals, two_year_survival
+from .base import DAYS_PER_MONTH, TWO_YEARS, Cohort, Endpoint, coded, column, two_year_survival
 
 MONTHS = column("overall_survival_months", float)
-EVENT = equals("vital_status", 1)
+EVENT = coded("vital_status", {"1": 1, "0": 0})
 
 
 def days(rows: pd.DataFrame) -> pd.Series:

@@ -57,9 +57,15 @@ STYLE = {
 
 
 class Shown:
-    """A figure as a page shows it: inline SVG, caption below, ``alt`` for those who do not see it."""
+    """A figure as a page shows it: inline SVG, caption below, ``alt`` for those who do not see it.
 
-    def __init__(self, figure: Figure, caption: str, alt: str):
+    ``mark`` ("phantom", "untrained") is written into the figure and opens its caption and its ``alt``.
+    """
+
+    def __init__(self, figure: Figure, caption: str, alt: str, mark: str = ""):
+        if mark:
+            caption, alt = (f"{mark.upper()}: {text}" for text in (caption, alt))
+            figure.text(0.998, 0.998, mark, ha="right", va="top", fontsize=8.5, weight="bold", color=PUBLISHED)
         self.svg, self.caption, self.alt = inline_svg(figure, alt), caption, alt
 
     def _repr_html_(self) -> str:
