@@ -257,7 +257,7 @@ def test_a_bank_says_what_it_is(cohort, tmp_path):
     assert json.loads((path / "zarr.json").read_text())["zarr_format"] == 3
     record = json.loads((path / "provenance.json").read_text())
     assert record["parameters"]["geometry"]["spacing"] == [2.0, 2.0, 2.0]
-    assert set(record["inputs"]) == {"bank", "geometry", "imaging", "patches", "seeds"}
+    assert set(record["inputs"]) == {"bank", "geometry", "images", "imaging", "patches", "seeds"}
     found = bank.Bank(path)
     assert found._regions.dtype == np.int16 and found._regions.chunks[0] == 1
     assert found._regions.metadata.dimension_names == ("entry", "R", "A", "S")
@@ -275,3 +275,127 @@ def test_padding_can_be_another_value(cohort, tmp_path):
     air, water = found.patch(row, (8, 8, 8)), found.patch(row, (8, 8, 8), pad=0)
     assert_array_equal(air == AIR, (air == AIR) & (water == 0))
     assert (air != water).any()
+
+
+def test_a_changed_image_makes_another_bank_and_an_unchanged_one_does_not(cohort, tmp_path):
+    path = build(cohort, tmp_path).paths["small"]
+    before = bytes_of(path)
+    write_ct(tmp_path / "b.nrrd", 9)
+    build(cohort, tmp_path)
+    changed = bytes_of(path)
+    differing = {name for name in before if before[name] != changed[name]}
+    assert differing == {"provenance.json", "rows.parquet", "regions/c.2.0.0.0"}
+    times = {each: each.stat().st_mtime_ns for each in path.rglob("*")}
+    build(cohort, tmp_path)
+    assert {each: each.stat().st_mtime_ns for each in path.rglob("*")} == times
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_an_image_that_was_left_out_and_is_repaired_comes_into_the_bank(cohort, tmp_path, damage):
+    whole = (tmp_path / "b.nrrd").read_bytes()
+    (tmp_path / "b.nrrd").unlink() if damage == "gone" else (tmp_path / "b.nrrd").write_bytes(whole[: len(whole) // 2])
+    assert set(build(cohort, tmp_path).excluded["sample_id"]) == {"b1"}
+    (tmp_path / "b.nrrd").write_bytes(whole)
+    built = build(cohort, tmp_path)
+    assert built.excluded.empty
+    assert "b1" in set(bank.Bank(built.paths["small"]).rows["sample_id"])
+
+
+def test_a_finished_bank_outlives_its_images(cohort, tmp_path):
+    path = build(cohort, tmp_path).paths["small"]
+    before = {each: each.stat().st_mtime_ns for each in path.rglob("*")}
+    for image in tmp_path.glob("*.nrrd"):
+        image.unlink()
+    assert build(cohort, tmp_path).excluded.empty
+    assert {each: each.stat().st_mtime_ns for each in path.rglob("*")} == before
+
+
+def test_a_series_and_the_voxels_apart_from_a_header_are_watched_too(tmp_path):
+    (tmp_path / "series").mkdir()
+    for name in ("series/1.dcm", "ct.nhdr", "ct.raw.gz", "other.raw.gz"):
+        (tmp_path / name).write_bytes(b"1")
+    marks = [bank._mark(tmp_path / name) for name in ("series", "ct.nhdr")]
+    (tmp_path / "other.raw.gz").write_bytes(b"22")
+    assert [bank._mark(tmp_path / name) for name in ("series", "ct.nhdr")] == marks
+    (tmp_path / "series" / "2.dcm").write_bytes(b"2")
+    (tmp_path / "ct.raw.gz").write_bytes(b"22")
+    found = [bank._mark(tmp_path / name) for name in ("series", "ct.nhdr")]
+    assert not set(found) & {*marks, bank.MISSING}
+    (tmp_path / "ct.nhdr").unlink()
+    assert [bank._mark(tmp_path / name) for name in ("ct.nhdr", "absent")] == [bank.MISSING] * 2
+
+
+def test_an_image_that_goes_during_a_killed_build_is_kept_if_its_case_was_done(cohort, tmp_path, monkeypatch):
+    write = bank._write_case
+
+    def stop(plan, number, rows, excluded):
+        if number == 2:
+            raise KeyboardInterrupt
+        write(plan, number, rows, excluded)
+
+    monkeypatch.setattr(bank, "_write_case", stop)
+    with pytest.raises(KeyboardInterrupt):
+        build(cohort, tmp_path)
+    monkeypatch.undo()
+    (tmp_path / "a.nrrd").unlink()
+    assert build(cohort, tmp_path).excluded.empty
+
+
+def test_seeds_that_are_all_no_numbers_make_an_empty_bank(cohort, tmp_path):
+    built = build(cohort.assign(x=np.nan), tmp_path, trials=1)
+    assert len(built.excluded) == 2 * 2 * len(cohort)
+    assert list(bank.Bank(built.paths["small"]).patches((8, 8, 8))) == []
+
+
+SLAB = Geometry("slab", (2.0, 2.0, 2.0), (30, 30, 30), "exact")
+
+
+def exact_rows(tmp_path, seed, geometry):
+    """The rows of a bank of one exact patch around a seed in the image a.nrrd of the fixture."""
+    annotations = pd.DataFrame([["a1", "a.nrrd", *seed]], columns=["sample_id", "image", "x", "y", "z"])
+    path = build(annotations, tmp_path, geometries=[geometry]).paths[geometry.id]
+    return bank.Bank(path)
+
+
+@pytest.mark.parametrize(("low", "clamped"), [(0.0, False), (0.6, False), (-0.3, True), (-0.5, True), (-2.0, True)])
+def test_exact_patches_that_air_is_mixed_into_are_flagged(cohort, tmp_path, low, clamped):
+    geometry = Geometry("own", (1.0, 1.0, 2.5), (6, 6, 6), "exact")
+    seed = np.array([-10 + 10, -20 + 20, 5 + 2.5 * (low + 2.5)])  # the lowest voxels lie at index ``low``
+    found = exact_rows(tmp_path, seed, geometry)
+    assert found.rows["clamped"].tolist() == [clamped]
+    if not clamped:
+        row = next(found.rows.itertuples())
+        assert found.patch(row, (6, 6, 6)).min() > -200
+
+
+def test_an_exact_patch_around_an_image_smaller_than_itself_is_kept(cohort, tmp_path):
+    # the patch reaches over the image on every side but below; the seed and the corners lie outside
+    found = exact_rows(tmp_path, (5.0, 0.0, 70.0), SLAB)
+    row = next(found.rows.itertuples())
+    assert row.clamped and row.outside
+    patch = found.patch(row, (30, 30, 30))
+    assert (patch[..., 0] > AIR).any() and (patch[..., -1] == AIR).all()
+
+
+def test_an_exact_patch_that_misses_the_image_is_left_out(cohort, tmp_path):
+    annotations = cohort.head(1).assign(z=200.0)
+    assert build(annotations, tmp_path, geometries=[SLAB]).excluded["reason"].tolist() == [bank.NO_PATCH]
+
+
+def test_a_trial_far_from_its_sample_is_named(cohort, tmp_path):
+    seeds = bank.seed_points(cohort, 1)
+    seeds.loc[(seeds["sample_id"] == "b1") & (seeds["trial"] == 1), "x"] += 3000
+    with pytest.raises(bank.BankError, match=r"more than 100 mm from trial 0, to mend or leave out: b1$"):
+        bank.build(tmp_path / "run", "own", seeds, SMALL, root=tmp_path, workers=1)
+
+
+def test_samples_may_be_numbered(cohort, tmp_path):
+    built = build(cohort.assign(sample_id=[1, 2, 3, 4, 5]), tmp_path, trials=1)
+    assert set(bank.Bank(built.paths["small"]).rows["sample_id"]) == {"1", "2", "3", "4", "5"}
+
+
+def test_seeds_without_a_name_are_refused(cohort, tmp_path):
+    with pytest.raises(bank.BankError, match="1 seed points without sample_id or trial, first in row 2"):
+        seeds = bank.seed_points(cohort)
+        seeds.loc[2, "sample_id"] = None
+        bank.build(tmp_path / "run", "own", seeds, SMALL, root=tmp_path)

@@ -141,7 +141,7 @@ def test_a_patient_with_two_rows_is_an_error_wherever_the_rows_end():
         with pytest.raises((AnnotationError, CurationError), match=f"'{name}' is a duplicate|several rows .*{name}"):
             selected("c4kc_kits", rows=pd.concat([rows, again]))
     kept_and_not = rows[rows["patient_id"] == made.table["sample_id"].iloc[0]].assign(
-        vital_status="alive", vital_days_after_surgery=10
+        vital_status="censored", vital_days_after_surgery=10
     )
     with pytest.raises(CurationError, match="several rows in the source table of KiTS"):
         selected("c4kc_kits", rows=pd.concat([rows, kept_and_not]))
@@ -198,7 +198,7 @@ def test_rows_come_from_where_they_are_said_to_be(tmp_path):
     kits = COHORTS.get("c4kc_kits")
     assert curation.source_rows(kits, "released", tmp_path).equals(real.cohort_rows("c4kc_kits"))
     own = tmp_path / "mine.csv"
-    own.write_text("\ufeffpatient_id,vital_days_after_surgery,vital_status\n007,800,alive\n012,10,dead\n", "utf-8")
+    own.write_text("\ufeffpatient_id,vital_days_after_surgery,vital_status\n007,800,censored\n012,10,dead\n", "utf-8")
     rows = curation.source_rows(kits, str(own), tmp_path)
     made = curation.select(kits, rows).annotations.table
     assert samples(made) == ["007", "012"] and list(made["label"]) == [1, 0]
@@ -215,7 +215,7 @@ def test_a_column_of_names_stays_text_and_a_column_of_numbers_does_not(tmp_path)
 
 def test_rows_that_are_nowhere_are_an_error(tmp_path):
     kits = COHORTS.get("c4kc_kits")
-    with pytest.raises(CurationError, match="neither released, lidc, cases, zenodo nor a CSV file"):
+    with pytest.raises(CurationError, match="neither released, lidc, idc, cases, zenodo nor a CSV file"):
         curation.source_rows(kits, "relased", tmp_path)
     with pytest.raises(CurationError, match="no images with a table of cases"):
         curation.source_rows(kits, "cases", tmp_path)
@@ -227,6 +227,23 @@ def test_rows_that_are_nowhere_are_an_error(tmp_path):
         (tmp_path / "bad.csv").write_bytes(content)
         with pytest.raises(CurationError, match=r"bad\.csv: not a readable CSV file"):
             curation.source_rows(kits, str(tmp_path / "bad.csv"), tmp_path)
+
+
+def test_labels_from_the_clinical_table_of_the_idc(tmp_path, monkeypatch):
+    import idc_index
+
+    def fetched(client, name):
+        client.clinical_data_dir = str(tmp_path)
+
+    kits, rows = COHORTS.get("c4kc_kits"), real.cohort_rows("c4kc_kits")
+    rows.assign(dicom_patient_id=rows["patient_id"]).to_parquet(tmp_path / "c4kc_kits_clinical")
+    monkeypatch.setattr(idc_index.IDCClient, "fetch_index", fetched)
+    made = curation.select(kits, curation.source_rows(kits, "idc", tmp_path)).annotations
+    pd.testing.assert_frame_equal(made.table, curation.select(kits, rows).annotations.table)
+    with pytest.raises(sources.SourceError, match=r"no table rider_lung_ct.*_clinical\. Without a network, give"):
+        curation.source_rows(COHORTS.get("rider"), "idc", tmp_path)
+    with pytest.raises(CurationError, match="dlcs: labels is 'idc', but the cohort is not in the Imaging Data Commons"):
+        curation.source_rows(COHORTS.get("dlcs"), "idc", tmp_path)
 
 
 def test_dlcs_from_a_record(tmp_path, monkeypatch):
@@ -642,6 +659,60 @@ def test_scans_without_masks_have_none_and_are_for_seeds_that_are_voxels(service
     np.testing.assert_allclose(found[["x", "y", "z"]].to_numpy(float)[0], ORIGIN + SPACING * [1, 2, 3], atol=1e-4)
 
 
+def made_cases(tmp_path, names):
+    """Files by series UID of small cases, 1.k a CT and 9.k its mask, and their rows of a manifest."""
+    files, rows = {}, []
+    for k, name in enumerate(names):
+        case = write_case(tmp_path / "made", name)
+        files |= {f"1.{k}": read(tmp_path / "made" / case["ct"])}
+        files |= {f"9.{k}": {"seg.dcm": (tmp_path / "made" / case["mask"]).read_bytes()}}
+        rows += [(name, "ct", f"1.{k}", name, 1), (name, "mask", f"9.{k}", name, 1)]
+    return rows, files
+
+
+def test_a_case_that_cannot_be_had_is_left_out_with_its_reason_and_the_others_go_on(service, tmp_path):
+    """One CT is gone, one mask is gone, and one mask with two CTs to choose from refers to neither."""
+    rows, files = made_cases(tmp_path, ["good", "no ct", "no mask", "unclear"])
+    rows = [row if row[0] != "unclear" else (*row[:4], 2) for row in rows] + [("unclear", "ct", "1.9", "unclear", 2)]
+    files["1.9"] = files["1.3"]
+    series = manifest(service, rows, files)
+    service.remove("1.1", next(iter(files["1.1"])))
+    service.remove("9.2", "seg.dcm")
+    images = curation.provide(COHORTS.get("phantom"), "idc", tmp_path / "idc", series, endpoint=service.endpoint)
+    found = curation.measure(images.cases, images.root, workers=1)
+    assert samples(found.table) == ["good"] and list(found.table["image"]) == ["1.0"]
+    reasons = found.excluded.set_index("sample_id")["reason"]
+    assert sorted(reasons.index) == ["no ct", "no mask", "unclear"]
+    assert reasons["no ct"].startswith("1.1: the bucket lists") and reasons["no mask"].startswith("9.2: no object")
+    assert reasons["unclear"] == "its mask 9.3 refers to 0 of the 2 CTs of its study"
+    assert set(images.cases["patient_id"]) == {"P"}
+    assert not {"1.2", "1.3", "1.9"} & {path.name for path in images.root.iterdir()}  # CTs that are of no use
+
+
+def test_one_ct_of_two_cases_serves_the_one_whose_mask_is_there(service, tmp_path):
+    rows, files = made_cases(tmp_path, ["a"])
+    rows = [("a/b", *rows[0][1:]), rows[1], ("b", "mask", "9.8", "a", 1)]
+    series = manifest(service, rows, files | {"9.8": {"seg.dcm": b"x"}})
+    service.remove("9.8", "seg.dcm")
+    cases = curation.provide(COHORTS.get("phantom"), "idc", tmp_path / "idc", series, endpoint=service.endpoint).cases
+    assert cases[["sample_id", "ct", "mask"]].fillna("").to_numpy().tolist() == [["a", "1.0", "9.0"], ["b", "", ""]]
+    assert cases["reason"].iloc[1].startswith("9.8: no object")
+
+
+def test_a_scan_without_masks_that_is_gone_is_listed(service, tmp_path):
+    write_series(tmp_path / "made", volume())
+    files = {uid: read(tmp_path / "made") for uid in ("1.7", "1.8")}
+    series = manifest(service, [(uid, "ct", uid, uid, 1) for uid in files], files)
+    service.remove("1.8", next(iter(files["1.8"])))
+    images = curation.provide(COHORTS.get("luna16"), "idc", tmp_path / "idc", series, endpoint=service.endpoint)
+    nodules = pd.DataFrame({"sample_id": ["n", "m"], "series_uid": ["1.7", "1.8"], "x": [1, 1], "y": 2, "k": 3})
+    found = curation.locate(nodules, images.root, workers=1)
+    assert samples(found.table) == ["n"] and found.excluded["reason"].str.startswith("1.8: no such image").tolist()
+    kept = pd.DataFrame({"sample_id": ["n", "m"], "patient_id": ["1.7", "1.8"]})
+    made = curation.adopt(Annotations(kept, kept.head(0).assign(reason="")), images)
+    assert samples(made.table) == ["n"] and made.excluded["reason"].iloc[0].startswith("1.8: the bucket lists")
+
+
 def test_a_bucket_that_lacks_a_series_is_an_error_with_its_name(service, tmp_path):
     series = manifest(service, [("a", "mask", "9.7", "s", 1)], {"9.7": {"seg.dcm": b"x"}})
     service.remove("9.7", "seg.dcm")
@@ -665,3 +736,44 @@ def test_adopted_annotations_keep_their_seeds_and_get_their_images():
     fewer = curation.adopt(before, curation.Images(cases.head(1), None))
     assert samples(fewer.table) == ["n1", "n2"]
     assert fewer.excluded.to_numpy().tolist() == [["n0", "s0", "censored"], ["n3", "s2", "no image"]]
+
+
+def test_samples_whose_ct_was_not_readable_are_not_adopted(tmp_path):
+    """A bad mask is no reason: the seed is there already."""
+    names = ["good", "torn", "torn file", "empty", "foreign", "gone"]
+    options = {"empty": {"masks": {"Tumour": np.zeros_like(blob(volume()))}}}
+    cases = pd.DataFrame([write_case(tmp_path, name, **options.get(name, {})) for name in names])
+    for path in list((tmp_path / "torn" / "ct").iterdir())[1:]:
+        path.unlink()
+    next((tmp_path / "torn file" / "ct").iterdir()).write_bytes(b"no")
+    shutil.copy(tmp_path / "good" / "seg.dcm", tmp_path / "foreign" / "seg.dcm")  # its reason names the CT too
+    shutil.rmtree(tmp_path / "gone" / "ct")
+    refused = curation.measure(cases, tmp_path, workers=1).excluded
+    assert samples(refused) == names[1:]
+    kept = pd.DataFrame({"sample_id": names, "patient_id": names, "x": 1.0, "y": 2.0, "z": 3.0})
+    before = Annotations(kept, kept.head(0)[["sample_id", "patient_id"]].assign(reason=""))
+    images = curation.Images(cases, tmp_path)
+    made = curation.adopt(before, images, refused)
+    assert samples(made.table) == ["good", "empty", "foreign"]
+    reasons = refused.set_index("sample_id")["reason"]
+    assert dict(zip(samples(made.excluded), made.excluded["reason"], strict=True)) == {
+        name: reasons[name] for name in ("torn", "torn file", "gone")
+    }
+    assert samples(curation.adopt(before, images).table) == names
+
+
+def test_a_reason_is_of_a_ct_only_if_it_opens_with_its_path():
+    kept = pd.DataFrame({"sample_id": ["a"], "patient_id": ["a"], "x": [1.0], "y": [2.0], "z": [3.0]})
+    before = Annotations(kept, kept.head(0)[["sample_id", "patient_id"]].assign(reason=""))
+    images = curation.Images(pd.DataFrame({"sample_id": ["a", "b"], "ct": ["a/ct", "b/ct"]}), None)
+    reasons = {
+        "a/ct: truncated": False, "a/ct/1.dcm: truncated": False, "[Errno 13] Permission denied: 'a/ct/1.dcm'": False,
+        "a/ct.seg.dcm: empty": True, "a/seg.dcm: not drawn on the slices of a/ct: take": True, "no mask": True,
+    }  # fmt: skip
+    for reason, stays in reasons.items():
+        refused = pd.DataFrame({"sample_id": ["a"], "reason": [reason]})
+        if stays:
+            assert samples(curation.adopt(before, images, refused).table) == ["a"], reason
+        else:
+            with pytest.raises(AnnotationError, match="no samples"):
+                curation.adopt(before, images, refused)

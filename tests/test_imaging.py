@@ -459,3 +459,39 @@ def test_near_with_a_missing_slice_the_series_is_refused_all_the_same(tmp_path):
     sorted(tmp_path.iterdir())[6].unlink()
     with pytest.raises(ImageError, match="missing slices"):
         read_ct(tmp_path, Near(ct.to_physical([[2, 2, 0]]), np.full(3, 0.1)))
+
+
+def gzipped(folder, ct, change):
+    """A gzip NRRD whose stream of voxels is what ``change`` makes of it."""
+    path = write_image(folder / "ct.nrrd", ct)
+    header = path.read_bytes().partition(b"\n\n")[0]
+    path.write_bytes(header + b"\n\n" + change(ct.array.astype("<i2").tobytes()))
+    return path
+
+
+def members(voxels):
+    """As pigz or bgzip write: a gzip member for each block, and an empty one at the end."""
+    blocks = [voxels[at : at + 5000] for at in range(0, len(voxels), 5000)]
+    return b"".join(map(gzip.compress, [*blocks, b""]))
+
+
+def test_an_nrrd_of_several_gzip_members_is_read(tmp_path):
+    ct = volume((20, 60, 50))
+    path = gzipped(tmp_path, ct, members)
+    np.testing.assert_array_equal(read_ct(path).array, ct.array)
+    near = Near(ct.to_physical([[2, 2, len(ct.array) - 1]]), np.ones(3))
+    np.testing.assert_array_equal(read_ct(path, near).array, ct.array)
+    whole = path.read_bytes()
+    for part in (0.3, 0.6, 0.9):
+        changed = bytearray(whole)
+        changed[int(part * len(whole))] ^= 0x10
+        for content in (changed, whole[: int(part * len(whole))]):
+            path.write_bytes(content)
+            with pytest.raises(ImageError, match=r"ct\.nrrd: truncated or damaged"):
+                read_ct(path)
+
+
+def test_bytes_after_a_gzip_nrrd_get_an_error_that_says_what_to_do(tmp_path):
+    path = gzipped(tmp_path, volume(), lambda voxels: gzip.compress(voxels) + b"a remark of somebody")
+    with pytest.raises(ImageError, match=r"ct\.nrrd: .*[Nn]ot a gzip.*fetch it again, or write it anew"):
+        read_ct(path)

@@ -1,5 +1,6 @@
 """Phantoms are real DICOM, what is said of them is true of their voxels, and a killed run ends in the same bytes."""
 
+import json
 import os
 import pickle
 import re
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import highdicom
 import numpy as np
@@ -386,6 +388,33 @@ def test_a_folder_of_other_phantoms_is_refused_and_left_alone(folder, options):
     with pytest.raises(phantom.PhantomError, match=r"holds phantoms of .* choose another folder"):
         phantom.make(folder, CASES, workers=1, **options)
     assert bytes_of(folder) == before
+
+
+@pytest.mark.parametrize("stale", [{"code": {}}, {"tumorbench": "0.0.1"}, {"code": None}], ids=str)
+def test_phantoms_of_other_code_are_made_again(folder, tmp_path, stale):
+    phantom.make(tmp_path, 2, retests=0, workers=1)
+    (tmp_path / "notes.txt").write_text("mine")
+    recipe = json.loads((tmp_path / "recipe.json").read_text())
+    assert recipe["code"].keys() == {path.name for path in Path(phantom.__file__).parent.glob("*.py")}
+    for path in tmp_path.rglob("*.dcm"):
+        path.write_bytes(b"stale")
+    (tmp_path / "recipe.json").write_text(json.dumps({k: v for k, v in (recipe | stale).items() if v is not None}))
+    phantom.make(tmp_path, 1, retests=0, workers=1)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    made = {path.relative_to(tmp_path) for path in tmp_path.rglob("*.dcm")}
+    assert len({path.parts[0] for path in made}) == 1  # the second one, stale too, is gone
+    assert all((tmp_path / path).read_bytes() == (folder / path).read_bytes() for path in made)
+    assert json.loads((tmp_path / "recipe.json").read_text()) == recipe
+
+
+def test_stale_phantoms_of_another_kind_are_refused_too(tmp_path):
+    phantom.make(tmp_path, 1, retests=0, workers=1)
+    recipe = json.loads((tmp_path / "recipe.json").read_text())
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe | {"code": {}}))
+    before = bytes_of(tmp_path)
+    with pytest.raises(phantom.PhantomError, match=r"holds phantoms of {'seed': 0.* choose another folder"):
+        phantom.make(tmp_path, 1, retests=0, seed=1, workers=1)
+    assert bytes_of(tmp_path) == before
 
 
 @pytest.mark.parametrize("wrong", [{"cases": 0}, {"retests": 5}, {"retests": -1}, {"sites": ()}, {"seed": -1}], ids=str)

@@ -154,10 +154,10 @@ def test_the_masks_of_rider_choose_their_cts(tmp_path):
     pairs = open_cases(table)
     for mask, uid in pairs:
         structure_set(tmp_path / mask.series_uid / "rt.dcm", uid, "1.2.3")
-    chosen = sources.choose(table, tmp_path)
+    chosen, reasons = sources.choose(table, tmp_path)
     ct = chosen[chosen["role"] == "ct"].set_index("series_uid")["case_id"]
     assert len(pairs) == 28 and all(ct[uid] == mask.case_id for mask, uid in pairs)
-    assert set(ct) == set(table.loc[table["role"] == "mask", "case_id"]) and len(ct) == 52
+    assert set(ct) == set(table.loc[table["role"] == "mask", "case_id"]) and len(ct) == 52 and not reasons
     assert set(chosen["candidates"]) == {1}
 
 
@@ -166,29 +166,50 @@ def test_the_one_choice_of_radiogenomics(tmp_path):
     [(mask, uid)] = open_cases(table)
     assert mask.case_id == "R01-059"
     segmentation(tmp_path / mask.series_uid / "seg.dcm", uid)
-    chosen = sources.choose(table, tmp_path)
+    chosen = sources.choose(table, tmp_path).table
     assert len(chosen[chosen["role"] == "ct"]) == 144
     assert set(chosen.loc[chosen["case_id"] == "R01-059", "series_uid"]) == {uid, mask.series_uid}
 
 
 def test_without_a_choice_the_manifest_stays_as_it_is(tmp_path):
     table = manifest_of("c4kc_kits")
-    pd.testing.assert_frame_equal(sources.choose(table, tmp_path), table)
+    pd.testing.assert_frame_equal(sources.choose(table, tmp_path).table, table)
 
 
-def test_a_choice_that_cannot_be_made_names_the_case(tmp_path):
-    table = manifest_of("rider")
+def test_masks_that_are_not_there_are_an_error(tmp_path):
     with pytest.raises(sources.SourceError, match=r"1129164940-retest: its mask .* download the masks first"):
-        sources.choose(table, tmp_path)
+        sources.choose(manifest_of("rider"), tmp_path)
+
+
+def test_a_choice_that_cannot_be_made_leaves_out_its_case_and_no_other(tmp_path):
+    table = manifest_of("rider")
     pairs = open_cases(table)
-    for mask, _ in pairs:
-        structure_set(tmp_path / mask.series_uid / "rt.dcm", "1.2.3")
-    with pytest.raises(sources.SourceError, match=r"1129164940-retest: .* refers to 0 of the 2 CTs"):
-        sources.choose(table, tmp_path)
-    for mask, _ in pairs:
-        structure_set(tmp_path / mask.series_uid / "rt.dcm", pairs[0][1])
-    with pytest.raises(sources.SourceError, match=r"1129164940-test: .* refers to the CT of another case"):
-        sources.choose(table, tmp_path)
+    for mask, uid in pairs:
+        structure_set(tmp_path / mask.series_uid / "rt.dcm", uid)
+    (none, _), (garbage, _) = pairs[0], next(pair for pair in pairs if pair[0].study_uid != pairs[0][0].study_uid)
+    structure_set(tmp_path / none.series_uid / "rt.dcm", "1.2.3")
+    (tmp_path / garbage.series_uid / "rt.dcm").write_text("no")
+    chosen = sources.choose(table, tmp_path)
+    assert chosen.reasons.keys() == {none.case_id, garbage.case_id}
+    assert chosen.reasons[none.case_id] == f"its mask {none.series_uid} refers to 0 of the 2 CTs of its study"
+    assert chosen.reasons[garbage.case_id].startswith(f"{garbage.series_uid}/rt.dcm: not a readable DICOM file")
+    left = set(table.loc[table["role"] == "mask", "case_id"]) - chosen.reasons.keys()
+    for role in ("ct", "mask"):
+        assert sorted(chosen.table.loc[chosen.table["role"] == role, "case_id"]) == sorted(left)
+
+
+def test_masks_that_refer_to_one_ct_are_both_left_out(tmp_path):
+    table = manifest_of("rider")
+    pairs = open_cases(table)
+    studies = [mask.study_uid for mask, _ in pairs]
+    study = next(uid for uid in studies if studies.count(uid) == 2)
+    rivals = {mask.case_id: uid for mask, uid in pairs if mask.study_uid == study}
+    for mask, uid in pairs:
+        structure_set(tmp_path / mask.series_uid / "rt.dcm", rivals[min(rivals)] if mask.case_id in rivals else uid)
+    chosen = sources.choose(table, tmp_path)
+    assert chosen.reasons.keys() == rivals.keys()
+    assert set(chosen.reasons.values()) == {f"2 masks refer to the CT {rivals[min(rivals)]}, of {', '.join(rivals)}"}
+    assert not chosen.table["study_uid"].eq(study).any() and len(chosen.table) == 2 * 50
 
 
 def test_masks_first_then_the_chosen_ct(tmp_path):
@@ -200,7 +221,7 @@ def test_masks_first_then_the_chosen_ct(tmp_path):
             case_id="a", study_uid="1.9", candidates=3, role=["ct", "ct", "ct", "mask"]
         )  # fmt: skip
         buckets.download(table[table["role"] == "mask"], tmp_path / "images", endpoint=service.endpoint)
-        chosen = sources.choose(table, tmp_path / "images")
+        chosen = sources.choose(table, tmp_path / "images").table
         report = buckets.download(chosen, tmp_path / "images", endpoint=service.endpoint)
     assert dict(zip(report["series_uid"], report["status"], strict=True)) == {"1.2.1": "fetched", "1.3.1": "kept"}
 

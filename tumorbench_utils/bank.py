@@ -32,6 +32,10 @@ SEEDS = ["sample_id", "trial", "image", "x", "y", "z"]
 VOXEL, START, SHAPE = ([f"{name}_{axis}" for axis in "ras"] for name in ("voxel", "start", "shape"))
 COLUMNS = ["sample_id", "trial", "entry", "x", "y", "z", *VOXEL, *START, *SHAPE, "clamped", "outside", "ct_crc32"]
 NO_SEED, NO_PATCH = "no image or no seed point", "the patch lies outside the image"
+FAR_MM = 100  # a trial further from the annotated seed point is a mistake, and would make every region as large
+ROUNDING = 1e-6  # voxels, by which a point on the outermost voxel centres may seem to lie beyond them
+HEADERS = (".nhdr", ".mhd")  # their voxels lie in another file of the same stem
+MISSING = "missing"
 
 
 class BankError(ValueError):
@@ -88,15 +92,17 @@ def build(
     """Build a cohort's banks from the table of :func:`seed_points`; images are paths under ``root``.
 
     Cases are done in parallel by ``workers`` processes (default: one a core) and kept as they finish, so that a
-    killed build goes on where it stopped and ends with the same bytes. A bank that is there for the same seeds and
-    geometry is left alone. Seeds that are not numbers or whose patch lies outside the image, and images that cannot
-    be read, are left out and listed.
+    killed build goes on where it stopped and ends with the same bytes. A bank that is there for the same seeds,
+    geometry and images (sizes and times of their files) is left alone; an image that is gone makes no bank stale, one
+    that came or was changed does. Seeds that are not numbers or whose patch lies outside the image, and images that
+    cannot be read, are left out and listed.
     """
     seeds = _checked(seeds)
     lacking = seeds[["image", "x", "y", "z"]].isna().any(axis=1)
     lacking |= seeds["sample_id"].isin(seeds.loc[lacking & (seeds["trial"] == 0), "sample_id"])
-    plans = [_plan(path_of(run, cohort, each.id), each, seeds) for each in geometries]
-    ahead = [plan for plan in plans if plan.begin(seeds)]
+    marks = {str(image): _mark(Path(root) / str(image)) for image in seeds.loc[~lacking, "image"].unique()}
+    plans = [_plan(path_of(run, cohort, each.id), each, seeds, marks) for each in geometries]
+    ahead = [plan for plan in plans if plan.begin()]
     numbered = seeds.assign(sample=pd.factorize(seeds["sample_id"])[0], row=np.arange(len(seeds)))
     groups = numbered[~lacking].groupby("image", sort=False)
     jobs = [
@@ -117,6 +123,10 @@ def _checked(seeds: pd.DataFrame) -> pd.DataFrame:
     missing = set(SEEDS) - set(seeds)
     if missing:
         raise BankError(f"no column {', '.join(sorted(missing))} in the table of seed points")
+    nameless = seeds[["sample_id", "trial"]].isna().any(axis=1)
+    if nameless.any():
+        raise BankError(f"{nameless.sum()} seed points without sample_id or trial, first in row {nameless.argmax()}")
+    seeds = seeds.assign(sample_id=seeds["sample_id"].astype(str))
     twice = seeds[seeds.duplicated(["sample_id", "trial"])]
     if len(twice):
         raise BankError(f"seed points given twice: {_names(twice)}")
@@ -127,7 +137,28 @@ def _checked(seeds: pd.DataFrame) -> pd.DataFrame:
     if moving["sample_id"].duplicated().any():
         raise BankError(f"samples in more than one image: {_names(moving[moving['sample_id'].duplicated()])}")
     finite = seeds[["x", "y", "z"]].astype(float).replace([np.inf, -np.inf], np.nan)
-    return seeds[SEEDS].assign(**finite).reset_index(drop=True)
+    seeds = seeds[SEEDS].assign(**finite).reset_index(drop=True)
+    far = np.linalg.norm(_moved(seeds), axis=1) > FAR_MM  # NaN is not
+    if far.any():
+        raise BankError(f"trials more than {FAR_MM} mm from trial 0, to mend or leave out: {_names(seeds[far])}")
+    return seeds
+
+
+def _moved(seeds: pd.DataFrame) -> np.ndarray:
+    """How far (n, 3) mm each seed point lies from trial 0 of its sample."""
+    origin = seeds[seeds["trial"] == 0].set_index("sample_id")[["x", "y", "z"]]
+    return seeds[["x", "y", "z"]].to_numpy() - origin.loc[seeds["sample_id"]].to_numpy()
+
+
+def _mark(image: Path) -> str:
+    """A hash of the names, sizes and times of an image's files; or that it is missing."""
+    apart = image.suffix.lower() in HEADERS
+    if not image.exists():
+        return MISSING
+    files = os.scandir(image.parent if apart else image) if apart or image.is_dir() else [image]
+    files = [file for file in files if file.is_file() and (not apart or file.name.startswith(f"{image.stem}."))]
+    stats = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    return hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16] if stats else MISSING
 
 
 def _names(rows: pd.DataFrame) -> str:
@@ -157,7 +188,7 @@ class _Plan:
     def case(self, number: int) -> Path:
         return self.building / CASES / f"{number}.json"
 
-    def begin(self, seeds: pd.DataFrame) -> bool:
+    def begin(self) -> bool:
         """Make the empty bank, unless it is begun; False if it is there."""
         if self._is_in(self.path):
             return False
@@ -168,20 +199,29 @@ class _Plan:
         return True
 
     def _is_in(self, folder: Path) -> bool:
-        record = folder / RECORD
-        return record.exists() and json.loads(record.read_text())["inputs"] == self.record["inputs"]
+        """Whether a folder is of these inputs; an image that is gone since its case was done does not matter."""
+        if not (folder / RECORD).exists():
+            return False
+        found, inputs = json.loads((folder / RECORD).read_text())["inputs"], dict(self.record["inputs"])
+        was, now = found.pop("images", {}), inputs.pop("images")
+        return found == inputs and all(
+            was.get(image) == mark or (mark == MISSING and (folder == self.path or self.case(number).exists()))
+            for number, (image, mark) in enumerate(now.items())
+        )
 
     def finish(self, cases: int, lacking: pd.DataFrame) -> None:
-        """Gather the cases' rows, and give the bank its name."""
+        """Gather the cases' rows, and give the bank its name. The record is that of when the bank was begun."""
+        record = json.loads((self.building / RECORD).read_text())
         parts = [json.loads(self.case(number).read_text()) for number in range(cases)]
         rows = pd.DataFrame([row for part in parts for row in part["rows"]], columns=COLUMNS)
         excluded = lacking[["sample_id", "trial"]].assign(reason=NO_SEED).to_dict("records")
         excluded += [row for part in parts for row in part["excluded"]]
         excluded = pd.DataFrame(excluded, columns=["sample_id", "trial", "reason"])
-        artefacts.write_parquet(self.building / ROWS, rows.sort_values(["entry", "trial"]), self.record)
+        artefacts.write_parquet(self.building / ROWS, rows.sort_values(["entry", "trial"]), record)
         with artefacts.atomic_path(self.building / EXCLUDED) as temporary:
             excluded.to_csv(temporary, index=False)
-        shutil.rmtree(self.building / CASES)
+        if parts:
+            shutil.rmtree(self.building / CASES)
         for scrap in [*self.building.rglob("*.partial"), *self.building.rglob(".tmp-*")]:  # of a killed writer
             scrap.unlink()
         if self.path.exists():
@@ -189,10 +229,9 @@ class _Plan:
         os.replace(self.building, self.path)
 
 
-def _plan(path: Path, geometry: Geometry, seeds: pd.DataFrame) -> _Plan:
-    origin = seeds.loc[seeds["trial"] == 0].set_index("sample_id")[["x", "y", "z"]]
-    shifts = (seeds[["x", "y", "z"]].to_numpy() - origin.loc[seeds["sample_id"]].to_numpy()) / geometry.spacing
-    reach = np.nanmax(np.abs(shifts), axis=0, initial=0)
+def _plan(path: Path, geometry: Geometry, seeds: pd.DataFrame, images: dict[str, str]) -> _Plan:
+    shifts = np.nan_to_num(np.abs(_moved(seeds)) / geometry.spacing)
+    reach = shifts.max(axis=0, initial=0)
     exact = geometry.sampling == "exact"
     margin = np.where((reach == 0) | exact, 0, np.ceil(reach) + 1).astype(int)
     size = tuple(int(n) for n in np.array(geometry.size) + 2 * margin)
@@ -201,8 +240,9 @@ def _plan(path: Path, geometry: Geometry, seeds: pd.DataFrame) -> _Plan:
     }
     inputs["seeds"] = hashlib.sha256(seeds.to_csv(index=False).encode()).hexdigest()
     inputs["geometry"] = hashlib.sha256(json.dumps(asdict(geometry)).encode()).hexdigest()
+    inputs["images"] = images
     record = artefacts.provenance({"geometry": asdict(geometry), "axes": "RAS", "unit": "HU"}, inputs)
-    entries = len(seeds) if exact else len(origin)
+    entries = len(seeds) if exact else seeds["sample_id"].nunique()
     return _Plan(path, geometry, record, size, entries)
 
 
@@ -278,29 +318,29 @@ def _released(volume: imaging.Volume, plan: _Plan, seeds: pd.DataFrame) -> tuple
 def _exact(volume: imaging.Volume, plan: _Plan, seeds: pd.DataFrame) -> tuple[list[dict], list[dict]]:
     """Rows and exclusions of the samples of one CT; every seed point has a region of its own around it."""
     size, rows, excluded = np.array(plan.geometry.size), [], []
-    corners = np.stack(np.meshgrid(*[(0, n - 1) for n in size], indexing="ij"), -1).reshape(-1, 3)
+    corners, voxels = (
+        np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+        for axes in ([(0, n - 1) for n in size], [range(n) for n in size])
+    )
+    last = np.array(volume.array.shape[::-1]) - 1 + ROUNDING
     for row in seeds.itertuples():
         grid = centred_grid([row.x, row.y, row.z], plan.geometry)
-        inside = volume.contains(grid.to_lps(corners))
-        if not (inside.any() or volume.contains(np.array([row.x, row.y, row.z]))):
+        index = volume.to_index(grid.to_lps(corners))
+        clamped = bool(((index < -ROUNDING) | (index > last)).any())  # beyond the outermost centres air is mixed in
+        seed_in = volume.contains(np.array([row.x, row.y, row.z]))
+        if clamped and not (seed_in or volume.contains(grid.to_lps(voxels)).any()):
             excluded.append(_left_out(row, NO_PATCH))
             continue
         _write_region(plan, row.row, sample(volume, grid, np.zeros(3, int), size, beyond=AIR), np.zeros(3, int))
-        rows.append(_row(row, row.row, size // 2, np.zeros(3, int), size, not inside.all(), volume))
+        rows.append(_row(row, row.row, size // 2, np.zeros(3, int), size, clamped, volume))
     return rows, excluded
 
 
 def _row(row, entry: int, voxel, start, shape, clamped: bool, volume: imaging.Volume) -> dict:
     place = dict(zip([*VOXEL, *START, *SHAPE], map(int, [*voxel, *start, *shape]), strict=True))
     outside = not volume.contains(np.array([row.x, row.y, row.z]))
-    seed = {
-        "sample_id": row.sample_id,
-        "trial": int(row.trial),
-        "entry": int(entry),
-        "x": row.x,
-        "y": row.y,
-        "z": row.z,
-    }
+    seed = {"sample_id": row.sample_id, "trial": int(row.trial), "entry": int(entry)}
+    seed |= {"x": row.x, "y": row.y, "z": row.z}
     return {**seed, **place, "clamped": clamped, "outside": bool(outside)}
 
 

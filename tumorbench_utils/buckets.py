@@ -90,6 +90,22 @@ def download(table: pd.DataFrame, folder: str | Path, *, endpoint: str = AWS, st
     return report
 
 
+def download_available(table: pd.DataFrame, folder: str | Path, **options) -> dict[str, str]:
+    """:func:`download` that goes without the series that fail, and returns the reasons by series UID.
+
+    If not one series is there in the end, or none could be tried, it raises :class:`DownloadError` all the same.
+    """
+    try:
+        download(table, folder, **options)
+    except DownloadError as error:
+        report = error.report
+        if report is None or (report["status"] == "failed").all():
+            raise
+        failed = report[report["status"] == "failed"]
+        return dict(zip(failed["series_uid"], failed["reason"], strict=True))
+    return {}
+
+
 def _is_whole(folder: Path, row: NamedTuple) -> bool:
     sizes = _sizes(folder)
     return len(sizes) == row.instances and sum(sizes.values()) == row.bytes

@@ -119,7 +119,8 @@ def source_rows(cohort: Cohort, labels: str, folder: str | Path, images: Images 
     """The rows that a cohort's rules read.
 
     ``labels``: "released" (the authors' table, from the package index), "cases" (the table of ``images`` itself),
-    "zenodo" (the annotation table of the record, fetched to ``folder``), or the path of a CSV file.
+    "zenodo" (the annotation table of the record, fetched to ``folder``), "idc" (the collection's clinical table, which
+    needs the network), or the path of a CSV file.
     """
     if labels == "released":
         return released.rows(cohort.id)
@@ -132,8 +133,12 @@ def source_rows(cohort: Cohort, labels: str, folder: str | Path, images: Images 
             raise CurationError(f"{cohort.id}: labels is 'zenodo', but the cohort is in no Zenodo record")
         fetched = sources.fetch_files(cohort.images, folder)
         return _read_table(next(row.path for row in fetched.itertuples() if row.name.endswith(".csv")))
+    if labels == "idc":
+        if not isinstance(cohort.images, sources.Idc):
+            raise CurationError(f"{cohort.id}: labels is 'idc', but the cohort is not in the Imaging Data Commons")
+        return sources.clinical(f"{cohort.images.collection}_clinical")
     if not Path(labels).is_file():
-        raise CurationError(f"labels is '{labels}': neither released, lidc, cases, zenodo nor a CSV file")
+        raise CurationError(f"labels is '{labels}': neither released, lidc, idc, cases, zenodo nor a CSV file")
     return _read_table(Path(labels))
 
 
@@ -196,8 +201,8 @@ def measure(cases: pd.DataFrame, root: str | Path = ".", segment: str = "", work
 
     ``cases`` has the columns sample_id, ct, mask, both paths under ``root``. Of a mask with several segments those
     whose name matches the regular expression ``segment`` count, all together; the seed is the centroid of the largest
-    connected component by volume. A case that cannot be measured is left out with its reason. Cases are read in
-    parallel by ``workers`` processes.
+    connected component by volume. A case that cannot be measured is left out with its reason, which for a case without
+    a path is its ``reason``, if ``cases`` has such a column. Cases are read in parallel by ``workers`` processes.
     """
     missing = {"sample_id", "ct", "mask"} - set(cases)
     if missing:
@@ -208,18 +213,19 @@ def measure(cases: pd.DataFrame, root: str | Path = ".", segment: str = "", work
     names = cases["sample_id"].astype(str)
     if names.duplicated().any():
         raise CurationError(f"cases that are there more than once: {_some(names[names.duplicated()])}")
-    jobs = list(zip(names, cases["ct"], cases["mask"], strict=True))
+    reasons = cases["reason"] if "reason" in cases else [None] * len(cases)
+    jobs = list(zip(names, cases["ct"], cases["mask"], reasons, strict=True))
     found = parallel.run(partial(_measure, Path(root), segment), jobs, workers, "tumours", "case")
     measured, excluded = ([row for row in found if ("reason" in row) == out] for out in (False, True))
     columns = ["sample_id", "image", *MEASURES, *QUALITY]
     return Measured(pd.DataFrame(measured, columns=columns), pd.DataFrame(excluded, columns=["sample_id", "reason"]))
 
 
-def _measure(root: Path, segment: str, case: tuple[str, str, str]) -> dict:
-    name, image, mask_path = case
+def _measure(root: Path, segment: str, case: tuple[str, str, str, str | None]) -> dict:
+    name, image, mask_path, reason = case
     absent = [kind for kind, path in (("CT", image), ("mask", mask_path)) if pd.isna(path)]
     if absent:
-        return {"sample_id": name, "reason": f"no {' and no '.join(absent)}"}
+        return {"sample_id": name, "reason": f"no {' and no '.join(absent)}" if pd.isna(reason) else reason}
     try:
         ct = imaging.read_ct(root / image)
         mask = read_segments(root / mask_path, ct, segment)
@@ -316,7 +322,7 @@ def place(made: Annotations, measured: Measured) -> Annotations:
 class Images(NamedTuple):
     """The images of a cohort: ``cases`` (sample_id, ct, mask if there are any, and the source's own columns).
 
-    Paths are under ``root``.
+    Paths are under ``root``. A case that could not be had has no path, and a ``reason`` instead.
     """
 
     cases: pd.DataFrame
@@ -347,30 +353,46 @@ def _from_idc(cohort: Cohort, manifest: pd.DataFrame | None, folder: Path, optio
     if manifest is None:
         raise CurationError(f"{cohort.id} has no images in the Imaging Data Commons")
     drawn = manifest[manifest["role"] == "mask"]
+    everyone = sources.cases(manifest, "mask" if len(drawn) else "ct").drop_duplicates("sample_id")[NAMES]
+    reasons: dict[str, str] = {}
     if len(drawn):
-        buckets.download(drawn, folder, **options)
-        manifest = sources.choose(manifest, folder)
-    buckets.download(manifest[manifest["role"] == "ct"], folder, **options)
-    scans = _series(manifest, "ct")
-    return scans.merge(_series(manifest, "mask"), "outer") if len(drawn) else scans  # a mask without a CT is not lost
+        reasons |= sources.by_case(drawn, buckets.download_available(drawn, folder, **options))
+        manifest, unclear = sources.choose(sources.without(manifest, reasons), folder)
+        reasons |= unclear
+    manifest = sources.without(manifest, reasons)
+    scans = manifest[manifest["role"] == "ct"]
+    reasons |= sources.by_case(scans, buckets.download_available(scans, folder, **options))
+    there = sources.cases(manifest, "ct")
+    if len(drawn):
+        there = there.merge(sources.cases(manifest, "mask"), "outer")  # a mask without a CT is not lost
+    lost = everyone[everyone["sample_id"].isin(reasons)]
+    lost = lost.assign(reason=lost["sample_id"].map(reasons))
+    return pd.concat([there[~there["sample_id"].isin(reasons)], lost], ignore_index=True) if reasons else there
 
 
-def _series(manifest: pd.DataFrame, role: str) -> pd.DataFrame:
-    """sample_id, patient_id and ``role``, the series of each case; one CT may serve several cases."""
-    rows = manifest[manifest["role"] == role]
-    rows = rows.assign(sample_id=rows["case_id"].str.split("/")).explode("sample_id")
-    return rows[["sample_id", "patient_id", "series_uid"]].rename(columns={"series_uid": role})
-
-
-def adopt(made: Annotations, images: Images) -> Annotations:
+def adopt(made: Annotations, images: Images, refused: pd.DataFrame | None = None) -> Annotations:
     """Annotations that have seed points already, with the image of each sample; those without are left out, listed.
 
     An image belongs to a sample by the sample's name, or by its patient's (LUNA16, whose scans hold several nodules).
+    ``refused`` is what :func:`measure` or :func:`locate` left out: a sample whose CT was the reason is left out here
+    too, one with no more than a bad mask keeps its seed.
     """
-    paths = images.cases.drop_duplicates("sample_id").set_index("sample_id")["ct"]
-    names = made.table[["sample_id", "patient_id"]]
-    table = made.table.assign(image=names["sample_id"].map(paths).fillna(names["patient_id"].map(paths)))
-    missing = table["image"].isna()
-    lost = table.loc[missing, ["sample_id", "patient_id"]].assign(reason="no image")
+    cases = images.cases.drop_duplicates("sample_id").set_index("sample_id")
+    given = [table for table in (images.cases, refused) if table is not None and "reason" in table]
+    reasons = {row.sample_id: row.reason for table in given for row in table.dropna(subset="reason").itertuples()}
+    names = made.table[NAMES]
+    paths, why = (
+        pd.Series([of.get(name, of.get(patient)) for name, patient in names.to_numpy()], names.index, dtype=object)
+        for of in (cases["ct"].dropna().to_dict(), reasons)
+    )
+    lacking = paths.isna() | np.array([_blames(*each) for each in zip(why, paths, strict=True)], bool)
+    lost = names[lacking].assign(reason=why[lacking].fillna("no image").astype(str))
     excluded = pd.concat([made.excluded, lost], ignore_index=True)
-    return Annotations(annotations.check(table[~missing], "annotations with images"), excluded)
+    table = made.table[~lacking].assign(image=paths[~lacking].astype(str))
+    return Annotations(annotations.check(table, "annotations with images"), excluded)
+
+
+def _blames(reason: object, ct: object) -> bool:
+    """Whether a message is of a CT: it opens with its path, or with that of a file in it. A mask's may go on to it."""
+    known = isinstance(reason, str) and isinstance(ct, str)
+    return known and re.match(rf"(\[Errno.*')?{re.escape(ct)}[:/\\']", reason) is not None

@@ -6,6 +6,7 @@ A CT is a folder with one DICOM series, or a NIfTI, NRRD or MetaImage file. Arra
 
 from __future__ import annotations
 
+import gzip
 import io
 import zlib
 from dataclasses import dataclass, field, replace
@@ -138,7 +139,7 @@ def _read_stored(path: Path) -> Stored:
         raise
     except Exception as error:  # nibabel and SimpleITK raise many kinds
         reason = (str(error).strip() or "the file ends too early").splitlines()[-1]
-        raise ImageError(f"{path}: truncated or damaged ({reason}); fetch it again") from error
+        raise ImageError(f"{path}: truncated or damaged ({reason}); fetch it again, or write it anew") from error
     if stored.values.ndim != 3:
         raise ImageError(f"{path}: {stored.values.shape[::-1]} values are no 3D image; save one volume of it alone")
     return stored
@@ -181,9 +182,10 @@ def _nrrd_begun(path: Path, near: Near) -> Volume | None:
     if not (path.is_file() and path.name.lower().endswith(".nrrd")):
         return None
     fields = _fields(path)
-    kind = [fields.get(name) for name in ("dimension", "type", "endian", "encoding", "data file", "datafile")]
-    if kind[:3] != ["3", "short", "little"] or kind[3] not in ("gzip", "gz") or kind[4:] != [None, None]:
-        return None
+    kind = [fields.get(name) for name in ("dimension", "type", "endian", "data file", "datafile")]
+    placed = fields.get("space") in SPACES and "nan" not in fields.get("space directions", "nan")
+    if kind != ["3", "short", "little", None, None] or fields.get("encoding") not in ("gzip", "gz") or not placed:
+        return None  # the whole reader says what is wrong, if anything is
     import SimpleITK
 
     header = SimpleITK.ImageFileReader()
@@ -191,12 +193,9 @@ def _nrrd_begun(path: Path, near: Near) -> Volume | None:
     header.ReadImageInformation()
     steps = np.reshape(header.GetDirection(), (3, 3)) * header.GetSpacing()
     origin, (columns, rows, count) = np.array(header.GetOrigin()), header.GetSize()
-    if fields.get("space") not in SPACES or "nan" in fields.get("space directions", "nan"):
-        return None  # the whole reader says what is wrong
     needed = near.slices(steps, origin, count)
     array = np.zeros((count, rows, columns), "<i2")
-    begun = _unpacked(path, memoryview(array).cast("B")[: needed.stop * rows * columns * 2])
-    if not begun:
+    if not _unpacked(path, memoryview(array).cast("B")[: needed.stop * rows * columns * 2]):
         raise ImageError(f"{path}: truncated or damaged (the file ends too early); fetch it again")
     return replace(_volume(array, Stored(array, steps, origin), path), read=slice(0, needed.stop))
 
@@ -209,7 +208,8 @@ def _unpacked(path: Path, into: memoryview) -> bool:
     with path.open("rb") as stream:
         while stream.readline().strip():
             pass
-        while at < len(into) and (packed := stream.read(CHUNK)):
+        while at < len(into) and (packed := unpack.unused_data or stream.read(CHUNK)):
+            unpack = isal_zlib.decompressobj(31) if unpack.eof else unpack  # for the next gzip member
             try:
                 voxels = unpack.decompress(packed, len(into) - at)
             except isal_zlib.error as error:
@@ -239,9 +239,11 @@ def _check_nrrd(path: Path, fields: dict[str, str], array: np.ndarray) -> None:
     if space not in SPACES or "nan" in directions or "nan" in fields.get("space origin", "nan"):
         raise ImageError(f"{path}: no spacing, directions or origin in a known space ({space}); convert it again")
     if fields.get("encoding") in ("gzip", "gz"):
-        big = fields.get("endian") == "big"
-        end = _end(path, fields.get("data file", fields.get("datafile", "LOCAL")))
-        _check_sum(path, zlib.crc32(array.byteswap() if big else array), int.from_bytes(end[:4], "little"))
+        found = zlib.crc32(array.byteswap() if fields.get("endian") == "big" else array)
+        packed = _packed(path, fields.get("data file", fields.get("datafile", "LOCAL")))
+        if found != (recorded := int.from_bytes(packed[-8:-4], "little")):  # of one member of several, as of bgzip?
+            recorded = zlib.crc32(gzip.GzipFile(fileobj=io.BytesIO(packed[packed.find(b"\x1f\x8b") :])).read())
+        _check_sum(path, found, recorded)
 
 
 def _check_metaimage(path: Path, fields: dict[str, str], array: np.ndarray) -> None:
@@ -252,15 +254,13 @@ def _check_metaimage(path: Path, fields: dict[str, str], array: np.ndarray) -> N
         raise ImageError(f"{path}: no offset, so its place in space is unknown; convert it again")
     if fields.get("compresseddata") == "true":
         big = "true" in (fields.get("binarydatabyteordermsb"), fields.get("elementbyteordermsb"))
-        end = _end(path, fields["elementdatafile"])
-        _check_sum(path, zlib.adler32(array.byteswap() if big else array), int.from_bytes(end[4:], "big"))
+        recorded = int.from_bytes(_packed(path, fields["elementdatafile"])[-4:], "big")
+        _check_sum(path, zlib.adler32(array.byteswap() if big else array), recorded)
 
 
-def _end(path: Path, data: str) -> bytes:
-    """The last 8 bytes of an image's compressed data, which hold its checksum (RFC 1950, RFC 1952)."""
-    with (path if data.upper() == "LOCAL" else path.parent / data).open("rb") as stream:
-        stream.seek(-8, io.SEEK_END)
-        return stream.read()
+def _packed(path: Path, data: str) -> bytes:
+    """The file of an image's compressed data, which ends with its checksum (RFC 1950, RFC 1952)."""
+    return (path if data.upper() == "LOCAL" else path.parent / data).read_bytes()
 
 
 def _check_sum(path: Path, found: int, recorded: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatch
@@ -44,6 +44,17 @@ MANIFEST += ["licence_url", "index_version"]
 
 class SourceError(artefacts.ArtefactError):
     """A source that does not give what was asked of it; the message says which and what to do."""
+
+
+class _Unclear(Exception):
+    """A mask that does not say which CT it was drawn on."""
+
+
+class Chosen(NamedTuple):
+    """A manifest with one CT per case, and ``reasons`` why cases were left out of it, by case."""
+
+    table: pd.DataFrame
+    reasons: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -179,29 +190,64 @@ def referenced_series(path: str | Path) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def choose(table: pd.DataFrame, folder: str | Path) -> pd.DataFrame:
+def choose(table: pd.DataFrame, folder: str | Path) -> Chosen:
     """The manifest with one CT per case, where there was a choice: the one that the case's mask refers to.
 
-    ``folder`` is where :func:`buckets.download` put the masks. CTs that no mask refers to are left out.
+    ``folder`` is where :func:`buckets.download` put the masks; one that is not there is a :class:`SourceError`. CTs
+    that no mask refers to are left out. A case whose mask cannot be read, or does not refer to one CT of its study that
+    no other mask refers to, is left out with its reason.
     """
-    open_cases = table["candidates"] > 1
-    ct = table[open_cases & (table["role"] == "ct")].set_index("series_uid")
-    case_of: dict[str, str] = {}
-    for mask in table[open_cases & (table["role"] == "mask")].itertuples():
-        files = sorted(path for path in (Path(folder) / mask.series_uid).glob("*") if path.is_file())
-        if not files:
-            raise SourceError(
-                f"{mask.case_id}: its mask {mask.series_uid} is not in {folder}; download the masks first"
-            )
-        own = set(ct.index[ct["study_uid"] == mask.study_uid])
-        referred = own.intersection(*map(referenced_series, files))
-        if len(referred) != 1 or referred & case_of.keys():
-            what = f"{len(referred)} of the {len(own)} CTs" if len(referred) != 1 else "the CT of another case"
-            raise SourceError(f"{mask.case_id}: its mask {mask.series_uid} refers to {what} of its study")
-        case_of[referred.pop()] = mask.case_id
-    kept = table[~open_cases | (table["role"] == "mask") | table["series_uid"].isin(case_of)].copy()
+    several = table["candidates"] > 1
+    ct = table[several & (table["role"] == "ct")].set_index("series_uid")["study_uid"]
+    reasons: dict[str, str] = {}
+    claims: dict[str, list[str]] = {}  # case of each mask, by the CT that it refers to
+    for mask in table[several & (table["role"] == "mask")].itertuples():
+        try:
+            meant = _referred(mask, set(ct.index[ct == mask.study_uid]), Path(folder))
+        except _Unclear as error:
+            reasons[mask.case_id] = str(error).replace(str(Path(folder, "_"))[:-1], "")
+        else:
+            claims.setdefault(meant, []).append(mask.case_id)
+    for uid, rivals in claims.items():
+        if len(rivals) > 1:  # whichever comes first has no better claim
+            reasons |= dict.fromkeys(rivals, f"{len(rivals)} masks refer to the CT {uid}, of {_some(rivals)}")
+    case_of = {uid: names[0] for uid, names in claims.items() if names[0] not in reasons}
+    wanted = ~several | (table["role"] == "mask") | table["series_uid"].isin(case_of)
+    kept = table[wanted & ~table["case_id"].isin(reasons)].copy()
     kept["case_id"] = [case_of.get(row.series_uid, row.case_id) for row in kept.itertuples()]
-    return kept.assign(candidates=kept["candidates"].clip(upper=1)).reset_index(drop=True)
+    return Chosen(kept.assign(candidates=kept["candidates"].clip(upper=1)).reset_index(drop=True), reasons)
+
+
+def _referred(mask: NamedTuple, own: set[str], folder: Path) -> str:
+    """The one CT of ``own``, those of its study, that a mask refers to."""
+    files = sorted(path for path in (folder / mask.series_uid).glob("*") if path.is_file())
+    if not files:
+        raise SourceError(f"{mask.case_id}: its mask {mask.series_uid} is not in {folder}; download the masks first")
+    try:
+        referred = own.intersection(*map(referenced_series, files))
+    except SourceError as error:
+        raise _Unclear(error) from error
+    if len(referred) != 1:
+        raise _Unclear(f"its mask {mask.series_uid} refers to {len(referred)} of the {len(own)} CTs of its study")
+    return referred.pop()
+
+
+def cases(table: pd.DataFrame, role: str) -> pd.DataFrame:
+    """sample_id, patient_id and ``role``, the series of each case of a manifest; one CT may serve several cases."""
+    rows = table[table["role"] == role]
+    rows = rows.assign(sample_id=rows["case_id"].str.split("/")).explode("sample_id")
+    return rows[["sample_id", "patient_id", "series_uid"]].rename(columns={"series_uid": role})
+
+
+def by_case(table: pd.DataFrame, failed: Mapping[str, str]) -> dict[str, str]:
+    """Reasons against series of a manifest, by the cases that these serve."""
+    lost = table[table["series_uid"].isin(failed)].itertuples()
+    return {case: f"{row.series_uid}: {failed[row.series_uid]}" for row in lost for case in row.case_id.split("/")}
+
+
+def without(table: pd.DataFrame, left_out: Collection[str]) -> pd.DataFrame:
+    """The series of a manifest that serve some other case than those left out."""
+    return table[[not set(names.split("/")) <= set(left_out) for names in table["case_id"]]]
 
 
 def record_files(source: Zenodo, files: Sequence[str] | None = None, *, api: str = ZENODO) -> pd.DataFrame:
@@ -282,7 +328,7 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(stream, "md5").hexdigest()
 
 
-def clinical(table: str, columns: Sequence[str], patient: str = "dicom_patient_id") -> pd.DataFrame:
+def clinical(table: str, columns: Sequence[str] = (), patient: str = "dicom_patient_id") -> pd.DataFrame:
     """A clinical table of the IDC ("c4kc_kits_clinical"), checked as by :func:`read_clinical`; needs the network."""
     index_version()
     from idc_index import IDCClient

@@ -18,6 +18,7 @@ from .cases import Case, PhantomError, parameters, scans
 from .image import scan
 
 TABLE = "cases.csv"
+KIND = ("seed", "sites", "null")  # what phantoms of another kind differ in; else they are stale
 
 
 def make(
@@ -34,26 +35,32 @@ def make(
 
     ``<sample_id>/ct/*.dcm`` and ``<sample_id>/seg.dcm`` for each scan. A folder of a sample is there only when it is
     whole, ``cases.csv`` comes last. What is there already is kept, so a killed run goes on, and a cohort may grow;
-    a folder with phantoms of another kind is refused with :class:`PhantomError`. ``workers``: processes, by default one
-    a processor; one means this process.
+    phantoms that another version of this package made are made again, and a folder with phantoms of another kind is
+    refused with :class:`PhantomError`. ``workers``: processes, by default one a processor; one means this process.
     """
-    folder, recipe = Path(folder), {"seed": seed, "sites": list(sites), "null": null, "tumorbench": __version__}
+    folder, kind = Path(folder), {"seed": seed, "sites": list(sites), "null": null}
+    code = {path.name: artefacts.sha256_of(path) for path in sorted(Path(__file__).parent.glob("*.py"))}
     table = parameters(cases, sites=sites, retests=retests, null=null, seed=seed)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        _claim(folder, recipe)
+        _claim(folder, kind | {"tumorbench": __version__, "code": code})
         _write_all(folder, list(scans(cases, sites, retests, null, seed)), workers)
-        record = artefacts.provenance(recipe | {"cases": cases, "retests": retests})
+        record = artefacts.provenance(kind | {"cases": cases, "retests": retests}, code)
         artefacts.write_csv(folder / TABLE, table, record)
     return table
 
 
 def _claim(folder: Path, recipe: dict) -> None:
-    """Note what the phantoms in ``folder`` are made by; refuse if that is something else. Clear what a kill left."""
+    """Note what the phantoms in ``folder`` are made by; refuse if they are of another kind. Clear what a kill left."""
     note = folder / "recipe.json"
     found = json.loads(note.read_text(encoding="utf-8")) if note.exists() else recipe
-    if found != recipe:
-        raise PhantomError(f"{folder} holds phantoms of {found}, not of {recipe}: choose another folder or remove it")
+    theirs, ours = ({name: one.get(name) for name in KIND} for one in (found, recipe))
+    if theirs != ours:
+        raise PhantomError(f"{folder} holds phantoms of {theirs}, not of {ours}: choose another folder or remove it")
+    if found != recipe:  # stale; the note changes last, so that a kill before it leaves none of them
+        (folder / TABLE).unlink(missing_ok=True)
+        for sample in folder.glob("PHANTOM-*"):
+            shutil.rmtree(sample)
     artefacts.write_text(note, json.dumps(recipe) + "\n")
     for leftover in folder.glob(".tmp-*"):
         shutil.rmtree(leftover)
