@@ -19,6 +19,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 from pandas.io.formats.style import Styler
 from PIL import Image
@@ -65,7 +66,8 @@ class Shown:
     def __init__(self, figure: Figure, caption: str, alt: str, mark: str = ""):
         if mark:
             caption, alt = (f"{mark.upper()}: {text}" for text in (caption, alt))
-            figure.text(0.998, 0.998, mark, ha="right", va="top", fontsize=8.5, weight="bold", color=PUBLISHED)
+            if mark not in (text.get_text() for text in figure.findobj(Text)):  # a montage has it in every tile
+                figure.text(0.998, 0.004, mark, ha="right", va="bottom", fontsize=8.5, weight="bold", color=PUBLISHED)
         self.svg, self.caption, self.alt = inline_svg(figure, alt), caption, alt
 
     def _repr_html_(self) -> str:
