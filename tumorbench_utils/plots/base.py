@@ -67,7 +67,7 @@ class Shown:
         if mark:
             caption, alt = (f"{mark.upper()}: {text}" for text in (caption, alt))
             if mark not in (text.get_text() for text in figure.findobj(Text)):  # a montage has it in every tile
-                figure.text(0.998, 0.004, mark, ha="right", va="bottom", fontsize=8.5, weight="bold", color=PUBLISHED)
+                figure.text(0.998, 0.004, mark, ha="right", va="bottom", fontsize=8.5, weight="bold", color=INK)
         self.svg, self.caption, self.alt = inline_svg(figure, alt), caption, alt
 
     def _repr_html_(self) -> str:
