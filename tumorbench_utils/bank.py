@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import artefacts, imaging, parallel
+from . import artefacts, imaging, parallel, patches
 from .patches import AIR, AXES, BENCHMARK, Geometry, centred_grid, crop, oriented, padded, released_grid, sample
 
 REGIONS, ROWS, EXCLUDED, RECORD, CASES = "regions", "rows.parquet", "excluded.csv", "provenance.json", "cases"
@@ -168,7 +168,7 @@ def _names(rows: pd.DataFrame) -> str:
 
 @dataclass(frozen=True)
 class _Plan:
-    """One bank to be: what makes it what it is (``key``), and the size of its regions."""
+    """One bank to be: what makes it what it is (the inputs of its ``record``), and the size of its regions."""
 
     path: Path
     geometry: Geometry
@@ -318,10 +318,7 @@ def _released(volume: imaging.Volume, plan: _Plan, seeds: pd.DataFrame) -> tuple
 def _exact(volume: imaging.Volume, plan: _Plan, seeds: pd.DataFrame) -> tuple[list[dict], list[dict]]:
     """Rows and exclusions of the samples of one CT; every seed point has a region of its own around it."""
     size, rows, excluded = np.array(plan.geometry.size), [], []
-    corners, voxels = (
-        np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-        for axes in ([(0, n - 1) for n in size], [range(n) for n in size])
-    )
+    corners, voxels = patches.lattice([(0, n - 1) for n in size]), patches.lattice([range(n) for n in size])
     last = np.array(volume.array.shape[::-1]) - 1 + ROUNDING
     for row in seeds.itertuples():
         grid = centred_grid([row.x, row.y, row.z], plan.geometry)

@@ -9,6 +9,7 @@ the voxels of the patch are computed. ``exact`` sampling puts the centre of the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +76,7 @@ def released_grid(volume: Volume, spacing: tuple[float, float, float]) -> Grid:
     turned, affine = _lps_oriented(volume)
     out = _affine(spacing, np.zeros(3))
     ends = [(0.0, size - 1.0) for size in turned.shape]
-    corners = np.stack(np.meshgrid(*ends, indexing="ij"), -1).reshape(-1, 3) @ affine[:3, :3].T + affine[:3, 3]
+    corners = lattice(ends) @ affine[:3, :3].T + affine[:3, 3]
     scaled = corners / spacing
     shape = np.round(np.ptp(scaled, axis=0) + 1).astype(int)
     lowest = np.abs(scaled - scaled.min(axis=0)).max(axis=1) <= HIDDEN
@@ -93,6 +94,11 @@ def centred_grid(seed: np.ndarray, geometry: Geometry) -> Grid:
     """The grid of an exact patch: its centre lies on the LPS seed point (3,)."""
     spacing, size = np.asarray(geometry.spacing, float), np.asarray(geometry.size)
     return Grid(_affine(spacing, np.asarray(seed) * RAS_OF_LPS - spacing * (size - 1) / 2), size)
+
+
+def lattice(axes: Sequence[Sequence[float]]) -> np.ndarray:
+    """All points (n, 3) whose coordinates are among those given of each axis: of two ends each, a box's corners."""
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
 
 
 def _affine(spacing: tuple[float, float, float], origin: np.ndarray) -> np.ndarray:
@@ -126,7 +132,7 @@ def sample(volume: Volume, grid: Grid, start: np.ndarray, stop: np.ndarray, beyo
     first = inverse @ (grid.affine[:3, :3] @ start + grid.affine[:3, 3] - affine[:3, 3])
     aligned = np.abs(step - np.diag(np.diag(step))).max() <= ALIGNED
     ends = np.stack([np.zeros(3), size - 1]).T  # the box of CT voxels needed is that of the corners
-    corners = first + np.stack(np.meshgrid(*ends, indexing="ij"), -1).reshape(-1, 3) @ step.T
+    corners = first + lattice(ends) @ step.T
     low = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, array.shape)
     high = np.clip(np.floor(corners.max(axis=0)).astype(int) + 2, low, array.shape)
     if (low == high).any():
