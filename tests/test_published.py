@@ -12,12 +12,12 @@ import pytest
 from tests import real
 from tumorbench_utils import annotations, artefacts, embeddings, published, safe_pickle
 from tumorbench_utils.cohorts import STUDY
-from tumorbench_utils.models import MODELS
+from tumorbench_utils.models import TEN
 
 COHORTS_WITH_TABLES = [name for name in published.RELEASED if name in real.COHORT_TABLES]
 
 
-def released_pickle(path, rows, models=tuple(MODELS), splits=("train", "val", "test"), feature=None):
+def released_pickle(path, rows, models=tuple(TEN), splits=("train", "val", "test"), feature=None):
     """A pickle as the released extractor writes it; vectors are random, seeded by model."""
     content = {}
     for model in models:
@@ -78,8 +78,8 @@ def test_released_pickles_of_all_ten_models(cohort, tmp_path):
     rows = real.cohort_rows(cohort)
     splits = ("train", "val", "test") if "l" in cohort and cohort != "colorectal_liver_metastases" else ("train",)
     given = published.read_released(released_pickle(tmp_path / "features.pkl", rows, splits=splits), cohort)
-    assert list(given.tables) == [model.id for model in MODELS]
-    for model in MODELS:
+    assert list(given.tables) == [model.id for model in TEN]
+    for model in TEN:
         ids, vectors, record = given.tables[model.id]
         assert np.array_equal(
             vectors, np.random.default_rng(model.dim).normal(size=(len(rows), model.dim)).astype("f4")
@@ -223,7 +223,7 @@ def test_published_figures_name_models_and_cohorts_of_the_registries():
 
 def test_models_of_one_pickle_must_agree_on_labels(tmp_path):
     rows = real.cohort_rows("nsclc_radiomics").head(4)
-    path = released_pickle(tmp_path / "features.pkl", rows, list(MODELS)[:2], ("train",))
+    path = released_pickle(tmp_path / "features.pkl", rows, list(TEN)[:2], ("train",))
     content = pickle.loads(path.read_bytes())
     content["CTFMExtractor"]["train"][0]["row"] = rows.iloc[0].copy()
     content["CTFMExtractor"]["train"][0]["row"]["Survival.time"] = 1

@@ -137,6 +137,27 @@ def fetch_url(url: str, sha256: str, name: str | None = None, *, tries: int = 5,
     return target
 
 
+def fetch_recorded(url: str, name: str, *, tries: int = 5, pause: float = 1.0) -> Path:
+    """A file from ``url`` in the cache, whose SHA-256 is known to nobody here: trusted once, and never another.
+
+    The hash is recorded as ``<name>.sha256`` when the file first comes (or was put there by hand); from then on this
+    is :func:`fetch_url`. An interrupted first transfer goes on in this call, and in a later one starts anew: without
+    a hash, nothing tells whether both halves are of one file.
+    """
+    target = cache_dir() / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    recorded = target.with_name(target.name + ".sha256")
+    with FileLock(f"{target}.lock"):
+        if not recorded.exists():
+            if not target.exists():
+                partial = target.with_name(target.name + ".part")
+                partial.unlink(missing_ok=True)
+                _download(url, partial, tries, pause)
+                os.replace(partial, target)
+            write_text(recorded, f"{sha256_of(target)}  {target.name}\n")
+    return fetch_url(url, recorded.read_text(encoding="utf-8").split()[0], name, tries=tries, pause=pause)
+
+
 def _download(url: str, partial: Path, tries: int, pause: float) -> None:
     for attempt in range(tries):
         if attempt:

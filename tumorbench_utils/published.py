@@ -22,7 +22,7 @@ from pyarrow import csv
 from . import annotations, artefacts, embeddings, safe_pickle
 from .annotations import Annotations
 from .cohorts import COHORTS
-from .models import MODELS
+from .models import TEN
 
 FIGURES = ("auc", "overlap", "robustness", "seed_kappa")
 CITATION = "Pai et al., 2025, doi 10.21203/rs.3.rs-6630446/v1"
@@ -185,7 +185,7 @@ def _wheel_table(wheel: Path, name: str, patient: str) -> tuple[pd.DataFrame, np
     with zipfile.ZipFile(wheel) as archive, archive.open(f"{WHEEL_FOLDER}/{name}.csv") as stream:
         table = csv.read_csv(stream)
     features = [column for column in table.column_names if column.startswith("pred_")]
-    if len(features) != MODELS.get("fmcib").dim or patient not in table.column_names:
+    if len(features) != TEN.get("fmcib").dim or patient not in table.column_names:
         raise PublishedError(f"{name}.csv: {len(features)} feature columns, and {patient} among {table.num_columns}")
     vectors = np.column_stack([table.column(column).to_numpy() for column in features]).astype(np.float32)
     return table.drop_columns(features).to_pandas(), vectors
@@ -228,7 +228,7 @@ def read_released(path: Path, cohort: str, variant: str = "paper") -> Published:
     """
     inputs = {path.name: artefacts.sha256_of(path)}
     content = safe_pickle.load(path)
-    models = {model.released_name: model for model in MODELS}
+    models = {model.released_name: model for model in TEN}
     if not isinstance(content, dict) or not content:
         raise PublishedError(f"{path}: holds {type(content).__name__}, not features by model")
     unknown = set(content) - set(models)
@@ -293,6 +293,13 @@ def pool(feature: np.ndarray, dim: int, origin: str = "feature") -> np.ndarray:
 SOURCES = {"registry": from_registry, "released": from_released}
 
 
+def tables(sources: Iterable[str]) -> list[str]:
+    """Names of the embedding tables that sources hold, in their order."""
+    names = {"registry": [WHEEL_MODEL, *(f"{WHEEL_MODEL}_{control}" for control in CONTROLS)]}
+    names["released"] = [model.id for model in TEN]
+    return [name for source in sources for name in names[source]]
+
+
 def provide(run: str | Path, cohort: str, sources: Iterable[str] = ("registry",), variant: str = "paper") -> list[Path]:
     """Write annotations and embeddings of a cohort into a run, unless they are there; the paths of the embeddings.
 
@@ -300,11 +307,11 @@ def provide(run: str | Path, cohort: str, sources: Iterable[str] = ("registry",)
     that both have.
     """
     COHORTS.get(cohort)
-    done = Path(run) / "embeddings" / cohort
     target = annotations.path_of(run, cohort)
     if target.exists():
         _check_variant(target, variant)
-        return sorted(done.glob("*.parquet"))
+        there = (embeddings.path_of(run, cohort, name) for name in tables(sources))
+        return sorted(path for path in there if path.exists())
     paths, first = [], None
     for source in sources:
         if source not in SOURCES:

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import yaml
 
+from tumorbench_utils import models, published
+
 CONFIG = Path(__file__).parent / "config"
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 KEYS = {"extends", "cohorts", "pages"}
 COHORT_KEYS = {"sources", "variant"}
-CURATION, EVALUATION = "1_data_curation", "3_knn_evaluation"
+CURATION, EXTRACTION, EVALUATION = "1_data_curation", "2_embedding_extraction", "3_knn_evaluation"
 
 
 def load(name: str) -> dict:
@@ -21,7 +23,19 @@ def load(name: str) -> dict:
     base = content.pop("extends", None)
     profile = merge(load(base), content) if base else content
     check(profile, path)
+    for page in unavailable(profile):
+        del profile["pages"][EXTRACTION][page]
     return profile
+
+
+def unavailable(profile: dict) -> list[str]:
+    """Pages of extraction whose published weights come in a package that is not installed; the run goes on without."""
+    pages = profile["pages"].get(EXTRACTION, {})
+    return [
+        page
+        for page, given in pages.items()
+        if given.get("weights", "pretrained") == "pretrained" and not models.installed(models.MODELS.get(page))
+    ]
 
 
 def merge(base: dict, over: dict) -> dict:
@@ -48,32 +62,52 @@ def check(profile: dict, path: Path) -> None:
     for stage, pages in profile["pages"].items():
         if not (NOTEBOOKS / f"{stage}.ipynb").exists():
             raise SystemExit(f"{path}: no notebook {stage}.ipynb")
-        for page, parameters in pages.items():
-            cohort = (parameters or {}).get("cohort")
-            if cohort not in profile["cohorts"]:
-                raise SystemExit(f"{path}: page {stage}/{page}: its cohort is not among the profile's cohorts")
-            if page != cohort:  # results are filed under the cohort
-                raise SystemExit(f"{path}: page {stage}/{page}: a page bears the name of its cohort")
-            if stage == EVALUATION and not profile["cohorts"][cohort].get("sources"):
-                raise SystemExit(f"{path}: page {stage}/{page}: cohort {cohort} has no sources of embeddings")
+        for page, given in pages.items():
+            wrong = fault(profile, stage, page, given or {})
+            if wrong:
+                raise SystemExit(f"{path}: page {stage}/{page}: {wrong}")
+
+
+def fault(profile: dict, stage: str, page: str, given: dict) -> str:
+    """What is wrong with a page of a profile, in words; empty if nothing is. Results are filed under its name."""
+    if stage == EXTRACTION:
+        curated = profile["pages"].get(CURATION, {})
+        unseen = [cohort for cohort in given.get("cohorts", []) if cohort not in curated]
+        if given.get("model") != page:
+            return "a page of extraction bears the name of its model"
+        return f"no page of {CURATION} for its cohorts {unseen}" if unseen or not given.get("cohorts") else ""
+    if given.get("cohort") not in profile["cohorts"]:
+        return "its cohort is not among the profile's cohorts"
+    if page != given["cohort"]:
+        return "a page bears the name of its cohort"
+    if stage == EVALUATION and not profile["cohorts"][page].get("sources"):
+        return f"cohort {page} has no sources of embeddings"
+    return ""
 
 
 def inputs(profile: dict, stage: str, page: str) -> dict[str, str]:
     """What a page reads, by name, relative to the folder of the run.
 
-    Published embeddings come with the annotation table that belongs to them; curation then checks that table.
+    Published embeddings come with the annotation table that belongs to them; curation then checks that table. The
+    patch banks that extraction reads are not declared, but the results of the pages that build them are.
     """
+    if stage == EXTRACTION:
+        cohorts = profile["pages"][stage][page]["cohorts"]
+        return {f"curated_{cohort}": f"results/{CURATION}/{cohort}.csv" for cohort in cohorts}
     cohort = profile["pages"][stage][page]["cohort"]
     read = {}
     if profile["cohorts"][cohort].get("sources"):
         read["annotations"] = f"annotations/{cohort}.csv"
     if stage == EVALUATION:
-        read["embeddings"] = f"embeddings/{cohort}"
+        tables = published.tables(profile["cohorts"][cohort]["sources"])
+        read |= {f"embeddings_{table}": f"embeddings/{cohort}/{table}.parquet" for table in tables}
     return read
 
 
 def files(profile: dict, stage: str, page: str) -> list[str]:
     """What a page writes besides its results: curation writes the annotation table where no other rule does."""
+    if stage == EXTRACTION:
+        return []
     given = parameters(profile, stage, page)
     return [f"annotations/{given['cohort']}.csv"] if given.get("write") and given["labels"] != "none" else []
 
@@ -81,6 +115,8 @@ def files(profile: dict, stage: str, page: str) -> list[str]:
 def parameters(profile: dict, stage: str, page: str) -> dict:
     """The parameters of a page: those of the profile, and what follows from its cohort."""
     given = profile["pages"][stage][page]
+    if stage == EXTRACTION:
+        return dict(given)
     options = profile["cohorts"][given["cohort"]]
     common = {"variant": options.get("variant", "paper")}
     if stage == EVALUATION:

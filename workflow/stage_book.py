@@ -16,9 +16,14 @@ import yaml
 
 from tumorbench_utils import plots, published
 from tumorbench_utils.cohorts import COHORTS, STUDY
-from tumorbench_utils.models import MODELS
+from tumorbench_utils.models import MODELS, TEN
 
 ROOT = Path(__file__).parents[1]
+PARTS = {
+    run_profile.CURATION: "The data",
+    run_profile.EXTRACTION: "The embeddings",
+    run_profile.EVALUATION: "Results",
+}
 MATHJAX_PARTS = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2")
 
 
@@ -59,13 +64,18 @@ def copy_mathjax(target: Path) -> None:
 
 def stage_page(run: Path, book: Path, stage_name: str, page: tuple[str, dict]) -> str:
     """Copy one executed notebook into the book with today's prose and a title of its own; its path there."""
-    name, parameters = page
+    name, _ = page
     executed = json.loads((run / "notebooks" / stage_name / f"{name}.ipynb").read_text())
     source = json.loads((ROOT / "notebooks" / f"{stage_name}.ipynb").read_text())
     target = book / "notebooks" / stage_name / f"{name}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(with_prose(executed, source, COHORTS.get(parameters["cohort"]).title)))
+    target.write_text(json.dumps(with_prose(executed, source, subject(stage_name, name))))
     return f"notebooks/{stage_name}/{name}"
+
+
+def subject(stage_name: str, page: str) -> str:
+    """What a page is about, its model or its cohort, as its heading names it."""
+    return (MODELS if stage_name == run_profile.EXTRACTION else COHORTS).get(page).title
 
 
 def with_prose(executed: dict, source: dict, subject: str) -> dict:
@@ -114,20 +124,26 @@ def told(section: list[dict]) -> list[dict]:
 
 
 def fill_contents(toc: Path, pages: list[str]) -> None:
-    """Enter the pages of the run: data curation under "The data", all others under "Results"; no part is empty."""
+    """Enter the pages of the run into the parts of the contents by their stage; no part is empty."""
     contents = yaml.safe_load(toc.read_text())
     for part in contents["parts"]:
-        if part["caption"] in ("The data", "Results"):
-            data = part["caption"] == "The data"
-            chapters = [page for page in pages if ("/1_data_curation/" in page) == data]
-            part["chapters"] = [entry(page) if data else {"file": page} for page in chapters]
+        if part["caption"] in PARTS.values():
+            here = [page for page in pages if PARTS.get(stage_of(page), "Results") == part["caption"]]
+            part["chapters"] = [entry(page) for page in here]
     contents["parts"] = [part for part in contents["parts"] if part["chapters"]]
     toc.write_text(yaml.safe_dump(contents, sort_keys=False))
 
 
+def stage_of(page: str) -> str:
+    """Stage of a page, from its path in the book."""
+    return page.split("/")[1]
+
+
 def entry(page: str) -> dict:
-    """A page of data curation in the contents, under its cohort's name."""
-    return {"file": page, "title": COHORTS.get(page.rsplit("/", 1)[-1]).title}
+    """A page in the contents: under its cohort's or model's name where a part has one page for each."""
+    if stage_of(page) in (run_profile.CURATION, run_profile.EXTRACTION):
+        return {"file": page, "title": subject(stage_of(page), page.rsplit("/", 1)[-1])}
+    return {"file": page}
 
 
 def headline(run: Path) -> str:
@@ -142,13 +158,13 @@ def headline(run: Path) -> str:
 
 def _all_cohorts(results: pd.DataFrame) -> plots.Shown:
     """Models of the study by cohorts; the caption counts which lead, it claims nothing else."""
-    models = results[results["model"].isin([model.id for model in MODELS])]
+    models = results[results["model"].isin([model.id for model in TEN])]
     table = models.pivot(index="model", columns="cohort", values="auc")
-    table = table.reindex(index=[model.id for model in MODELS if model.id in table.index])
+    table = table.reindex(index=[model.id for model in TEN if model.id in table.index])
     table = table[[cohort.id for cohort in COHORTS if cohort.id in table]]
-    best = {COHORTS.get(cohort).title: MODELS.get(model).title for cohort, model in table.idxmax().items()}
+    best = {COHORTS.get(cohort).title: TEN.get(model).title for cohort, model in table.idxmax().items()}
     leaders = "; ".join(f"{cohort}: {model}" for cohort, model in best.items())
-    table = table.rename(index={model.id: model.title for model in MODELS})
+    table = table.rename(index={model.id: model.title for model in TEN})
     return plots.Shown(
         plots.auc_heatmap(table.rename(columns={cohort.id: cohort.title for cohort in COHORTS})),
         "AUC of a nearest-neighbour vote, mean of ten patient-grouped splits; pale is chance. "
@@ -183,7 +199,7 @@ def published_auc() -> str:
     cohorts = [cohort for cohort in COHORTS if cohort.id in auc]
     rows = [
         [model.title, *(f"[{auc.loc[model.id, cohort.id]:.3f}]{{.tb-published}}" for cohort in cohorts)]
-        for model in MODELS
+        for model in TEN
     ]
     return markdown_table(["model", *(cohort.title for cohort in cohorts)], rows)
 
@@ -204,7 +220,7 @@ def models_table() -> str:
             model.weights_licence,
             model.overlap,
         ]
-        for model in MODELS
+        for model in TEN
     ]
     return markdown_table(head, rows)
 

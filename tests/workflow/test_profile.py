@@ -10,11 +10,10 @@ import yaml
 
 from tumorbench_utils import published, sources
 from tumorbench_utils.cohorts import COHORTS, STUDY, released
-from tumorbench_utils.models import MODELS
+from tumorbench_utils.models import MODELS, TEN
 
 NAMES = sorted(path.stem for path in run_profile.CONFIG.glob("*.yaml"))
-FROM_REGISTRY = {published.WHEEL_MODEL, *(f"{published.WHEEL_MODEL}_{control}" for control in published.CONTROLS)}
-TABLES = {"registry": FROM_REGISTRY, "released": {model.id for model in MODELS}}
+TABLES = {source: set(published.tables([source])) for source in published.SOURCES}
 GOOD = {
     "cohorts": {"nsclc_radiomics": {"sources": ["registry"]}},
     "pages": {"3_knn_evaluation": {"nsclc_radiomics": {"cohort": "nsclc_radiomics", "models": ["fmcib_authors"]}}},
@@ -128,10 +127,10 @@ def test_what_a_page_of_curation_reads_and_writes(profile, reads, writes):
 
 def test_a_page_of_evaluation_reads_embeddings_and_writes_results_alone():
     page = run_profile.EVALUATION, "nsclc_radiomics"
-    assert run_profile.inputs(GOOD, *page) == {
-        "annotations": "annotations/nsclc_radiomics.csv",
-        "embeddings": "embeddings/nsclc_radiomics",
-    }
+    read = run_profile.inputs(GOOD, *page)
+    assert read.pop("annotations") == "annotations/nsclc_radiomics.csv"
+    expected = {f"embeddings/nsclc_radiomics/{table}.parquet" for table in published.tables(["registry"])}
+    assert set(read.values()) == expected and len(expected) == 5
     assert run_profile.files(GOOD, *page) == []
     given = run_profile.parameters(GOOD, *page)
     assert (given["sources"], given["variant"]) == (["registry"], "paper")
@@ -148,10 +147,45 @@ def test_a_larger_profile_holds_every_page_of_a_smaller_one(smaller, larger):
         assert set(options.get("sources", [])) <= set(large["cohorts"][cohort].get("sources", []))
 
 
+EXTRACTED = {
+    "cohorts": {"phantom": None},
+    "pages": {
+        run_profile.CURATION: {"phantom": {"cohort": "phantom"}},
+        run_profile.EXTRACTION: {"suprem": {"model": "suprem", "cohorts": ["phantom"], "weights": "random"}},
+    },
+}
+
+
+def test_a_page_of_extraction_follows_the_curation_of_its_cohorts():
+    page = run_profile.EXTRACTION, "suprem"
+    assert list(run_profile.inputs(EXTRACTED, *page).values()) == [f"results/{run_profile.CURATION}/phantom.csv"]
+    assert run_profile.files(EXTRACTED, *page) == []
+    assert run_profile.parameters(EXTRACTED, *page) == EXTRACTED["pages"][run_profile.EXTRACTION]["suprem"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_models_of_extraction_are_known_and_have_their_grids(name):
+    profile = run_profile.load(name)
+    for page, given in profile["pages"][run_profile.EXTRACTION].items():
+        used = defaults(run_profile.EXTRACTION) | given
+        model = MODELS.get(page)
+        wanted = {model.recipe(recipe).geometry.id for recipe in used["recipes"]} if hasattr(model, "recipe") else set()
+        for cohort in used["cohorts"]:
+            curated = defaults(run_profile.CURATION) | profile["pages"][run_profile.CURATION][cohort]
+            assert curated["images"] != "none", (page, cohort)
+            assert wanted <= set(curated["geometries"]), (page, cohort)
+
+
+def test_full_extracts_the_ten_models_with_their_weights():
+    given = run_profile.load("full")["pages"][run_profile.EXTRACTION]
+    assert {model.id for model in TEN} <= set(given)
+    assert all(given[model.id].get("weights", "pretrained") == "pretrained" for model in TEN)
+
+
 def test_released_runs_ten_models_on_six_cohorts():
     given = run_profile.load("released")["pages"][run_profile.EVALUATION]
     assert set(given) == set(published.RELEASED)
-    assert all({model.id for model in MODELS} <= set(each["models"]) for each in given.values())
+    assert all({model.id for model in TEN} <= set(each["models"]) for each in given.values())
 
 
 def test_merge_lays_mappings_over_each_other_key_by_key():
@@ -194,6 +228,7 @@ def test_extends_is_followed_and_does_not_stay(config):
     }
 
 
+EXTENDS = {"extends": "good"}
 DLCS = {"cohort": "dlcs"}
 COHORT = {"nsclc_radiomics": {"source": []}}
 PAGE = {"3_knn_evaluation": {"luna16": {"cohort": "luna16", "models": ["fmcib"]}}}
@@ -212,6 +247,8 @@ RENAMED = {"3_knn_evaluation": {"mine": {"cohort": "nsclc_radiomics", "models": 
         ({"extends": "good", "pages": PAGE}, "page 3_knn_evaluation/luna16: its cohort is not among"),
         ({"extends": "good", "pages": {"3_knn_evaluation": {"luna16": None}}}, "page 3_knn_evaluation/luna16"),
         ({"extends": "good", "pages": RENAMED}, "page 3_knn_evaluation/mine: a page bears the name of its cohort"),
+        ({"pages": {run_profile.EXTRACTION: {"mine": {"model": "suprem", "cohorts": ["luna16"]}}}} | EXTENDS, "its model"),
+        ({"pages": {run_profile.EXTRACTION: {"voco": {"model": "voco", "cohorts": ["dlcs"]}}}} | EXTENDS, "no page of"),
         ({"cohorts": GOOD["cohorts"]}, "no pages"),
         ("# nothing but a comment\n", "no cohorts"),
     ],

@@ -12,7 +12,7 @@ import yaml
 
 from tumorbench_utils import published
 from tumorbench_utils.cohorts import COHORTS, STUDY
-from tumorbench_utils.models import MODELS
+from tumorbench_utils.models import TEN
 
 ROOT = Path(__file__).parents[2]
 STAGE, CURATION = "3_knn_evaluation", "1_data_curation"
@@ -334,9 +334,9 @@ def test_published_auc_is_the_package_data_and_marked_as_published():
     cohorts = [cohort for cohort in COHORTS if cohort.title in head]
     assert head == ["model", *(cohort.title for cohort in cohorts)]
     assert len(cohorts) == 6
-    assert [row[0] for row in rows] == [model.title for model in MODELS]
+    assert [row[0] for row in rows] == [model.title for model in TEN]
     assert len(rows) * len(cohorts) == len(study) == 60
-    for model, row in zip(MODELS, rows, strict=True):
+    for model, row in zip(TEN, rows, strict=True):
         for cohort, cell in zip(cohorts, row[1:], strict=True):
             value = re.fullmatch(r"\[(\d\.\d{3})\]\{\.tb-published\}", cell)
             assert value, (model.id, cohort.id, cell)
@@ -352,8 +352,8 @@ def test_the_study_s_best_figure_is_where_it_belongs():
 
 def test_models_table_has_all_ten():
     head, rows = table(stage_book.models_table())
-    assert len(rows) == len(MODELS) == 10
-    for model, row in zip(MODELS, rows, strict=True):
+    assert len(rows) == len(TEN) == 10
+    for model, row in zip(TEN, rows, strict=True):
         assert row[0] == f"{model.title} ({model.year}) {{cite}}`{model.citation}`"
         assert row[head.index("dimensions")] == f"{model.dim:,}"
         assert row[head.index("licence of weights")] == model.weights_licence

@@ -1,21 +1,39 @@
-"""The ten foundation models of the study, one short file each, in the order of its first table."""
+"""The models: ``TEN`` are those of the study in the order of its first table, ``MODELS`` all that can be run.
 
+``MODELS`` adds a further trained encoder (astra), the controls, and models of other packages, which offer a
+:class:`Model` as an entry point of the group ``tumorbench.models``.
+"""
+
+import warnings
+from collections.abc import Sequence
+from importlib import metadata
+
+from ..patches import BENCHMARK, Geometry
 from ..registry import Registry
 from . import (
+    astra,
     ct_clip,
     ct_fm,
     fmcib,
+    locating,
     medimageinsight,
     merlin,
     models_genesis,
     pasta,
+    radiomics,
+    random_encoder,
     suprem,
     vista3d,
     voco,
+    volume,
 )
-from .base import Model
+from .base import RECIPES, Checkpoint, Control, Layout, Model, Recipe, Sample
+from .encoder import Described, Encoder, ready, ready_for
+from .loading import CheckpointError
 
-MODELS: Registry[Model] = Registry(
+GROUP = "tumorbench.models"
+
+TEN: Registry[Model] = Registry(
     "model",
     (
         fmcib.MODEL,
@@ -30,5 +48,67 @@ MODELS: Registry[Model] = Registry(
         models_genesis.MODEL,
     ),
 )
+MODELS: Registry[Model | Control] = Registry(
+    "model", (*TEN, astra.MODEL, random_encoder.MODEL, volume.MODEL, radiomics.MODEL)
+)
 
-__all__ = ["MODELS", "Model"]
+
+def register_installed() -> None:
+    """Register the models of other installed packages; one that cannot be is named in a warning and left out."""
+    for point in metadata.entry_points(group=GROUP):
+        try:
+            MODELS.register(point.load())
+        except Exception as error:  # of code that is not ours: the book goes on without it
+            warnings.warn(f"model '{point.name}' of {point.value} was left out: {error}", stacklevel=2)
+
+
+def installed(model: Model | Control) -> bool:
+    """False if the published weights of a model come in a package that is not installed, nor were before."""
+    checkpoint = getattr(model, "checkpoint", None)
+    return not (checkpoint and checkpoint.package) or locating.is_installed(checkpoint, model.id)
+
+
+def geometries() -> dict[str, Geometry]:
+    """Every sampling grid that a recipe of a registered model needs, by id, those of the benchmark first."""
+    recipes = [getattr(model, name, None) for model in MODELS for name in RECIPES]
+    grids = [*BENCHMARK, *(recipe.geometry for recipe in recipes if recipe)]
+    return {grid.id: grid for grid in grids}
+
+
+def grids(names: Sequence[str]) -> list[Geometry]:
+    """The sampling grids called ``names``; an unknown one is an error that lists those there are."""
+    known = geometries()
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"no recipe has a geometry {', '.join(map(str, unknown))}. Known: {', '.join(known)}")
+    return [known[name] for name in names]
+
+
+def grids_of(encoders: Sequence[Encoder | Described]) -> list[Geometry]:
+    """The sampling grids of encoders and controls, each once."""
+    grids = [each.recipe.geometry if isinstance(each, Encoder) else each.geometry for each in encoders]
+    return list(dict.fromkeys(grids))
+
+
+register_installed()
+
+__all__ = [
+    "MODELS",
+    "TEN",
+    "Checkpoint",
+    "CheckpointError",
+    "Control",
+    "Described",
+    "Encoder",
+    "Layout",
+    "Model",
+    "Recipe",
+    "Sample",
+    "geometries",
+    "grids",
+    "grids_of",
+    "installed",
+    "ready",
+    "ready_for",
+    "register_installed",
+]

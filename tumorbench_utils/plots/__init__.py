@@ -1,7 +1,7 @@
 """Figures of the book: tables in, figures out, in one style.
 
 ``base`` has the style and what every page uses, ``selection``, ``slices`` and ``curation`` the figures of data
-curation, ``evaluation`` those of the kNN stage.
+curation, ``extraction`` those of a model's page, ``evaluation`` those of the kNN stage.
 """
 
 from .base import (
@@ -38,6 +38,7 @@ from .evaluation import (
     spread,
     validation_curves,
 )
+from .extraction import projection, recipes, seed_voxel, seen, spectrum, throughput, turned
 from .selection import consort, consort_text
 from .slices import axial, montage
 
@@ -67,11 +68,18 @@ __all__ = [
     "label_counts",
     "manifest_bars",
     "montage",
+    "projection",
     "provenance",
     "raters",
+    "recipes",
     "roc_bands",
+    "seed_voxel",
+    "seen",
+    "spectrum",
     "spread",
     "table",
+    "throughput",
+    "turned",
     "validation_curves",
     "volumes",
 ]

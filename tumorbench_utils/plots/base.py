@@ -30,6 +30,7 @@ THEMED = {"--tb-ours": OURS, "--tb-published": PUBLISHED, "--tb-control-2": CONT
 INK = "#010203"  # stands for the page's own text colour
 WIDTH = 4.8  # inches: about the width of a phone, so that text of 9.5 points is nowhere too small
 POINTS = 72  # in an inch
+SIGN = 13  # points: the line of a mark at the foot of a figure
 CHANCE = 0.5
 
 STYLE = {
@@ -67,7 +68,7 @@ class Shown:
         if mark:
             caption, alt = (f"{mark.upper()}: {text}" for text in (caption, alt))
             if mark not in (text.get_text() for text in figure.findobj(Text)):  # a montage has it in every tile
-                figure.text(0.998, 0.004, mark, ha="right", va="bottom", fontsize=8.5, weight="bold", color=INK)
+                _sign(figure, mark)
         self.svg, self.caption, self.alt = inline_svg(figure, alt), caption, alt
 
     def _repr_html_(self) -> str:
@@ -76,6 +77,21 @@ class Shown:
 
     def __repr__(self) -> str:
         return f"Figure: {self.caption}"
+
+
+def _sign(figure: Figure, mark: str) -> None:
+    """Write ``mark`` at the foot of a figure, which grows by a line, so that it lies on nothing."""
+    before = figure.get_figheight()
+    height = before + SIGN / POINTS
+    figure.set_figheight(height)
+    foot = 1 - before / height
+    if figure.get_layout_engine() is not None:
+        figure.get_layout_engine().set(rect=(0, foot, 1, 1 - foot))
+    else:
+        for axis in figure.axes:
+            left, bottom, wide, high = axis.get_position().bounds
+            axis.set_position((left, foot + bottom * (1 - foot), wide, high * (1 - foot)))
+    figure.text(0.998, 0.004, mark, ha="right", va="bottom", fontsize=8.5, weight="bold", color=INK)
 
 
 def inline_svg(figure: Figure, alt: str) -> str:
