@@ -32,7 +32,7 @@ FLOORS = [  # from the ground up; a room is a module or a package
     {"published"},
     {"plots"},
     {"cards"},
-    {"doctor"},
+    {"model_pages", "doctor"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ROOMS = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in MODULES} - {"__init__"}

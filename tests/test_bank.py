@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import dicom
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,8 +18,10 @@ import real
 import released_pipeline as released
 import SimpleITK as sitk
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import ndimage
 
-from tumorbench_utils import bank, imaging
+from tumorbench_utils import artefacts, bank, curation, imaging, masks, patches
+from tumorbench_utils.cohorts import lung_ct
 from tumorbench_utils.patches import AIR, BENCHMARK, Geometry
 
 SMALL = (Geometry("small", (2.0, 2.0, 2.0), (8, 8, 8)), Geometry("centred", (1.5, 1.5, 1.5), (6, 6, 6), "exact"))
@@ -30,6 +34,29 @@ def write_ct(path, seed=0):
     image.SetSpacing((1.0, 1.0, 2.5))
     image.SetOrigin((-10.0, -20.0, 5.0))
     sitk.WriteImage(image, str(path), True)
+
+
+def write_mask(path, boxes):
+    """A mask on the grid of :func:`write_ct`: values by box, given as slices of z, y, x."""
+    voxels = np.zeros((20, 40, 30), np.uint8)
+    for box, value in boxes.items():
+        voxels[tuple(slice(*ends) for ends in box)] = value
+    image = sitk.GetImageFromArray(voxels)
+    image.SetSpacing((1.0, 1.0, 2.5))
+    image.SetOrigin((-10.0, -20.0, 5.0))
+    sitk.WriteImage(image, str(path), True)
+
+
+LARGE, SMALL_PART = ((3, 9), (14, 26), (5, 15)), ((4, 6), (2, 6), (20, 24))  # about (0, 0, 20), and apart from it
+
+
+@pytest.fixture
+def drawn(cohort, tmp_path):
+    """Masks of the cohort: a1 and a2 share one of two parts, d1 has none."""
+    write_mask(tmp_path / "a_mask.nrrd", {LARGE: 1, SMALL_PART: 2})
+    for name in "bc":
+        write_mask(tmp_path / f"{name}_mask.nrrd", {LARGE: 1})
+    return {"a1": "a_mask.nrrd", "a2": "a_mask.nrrd", "b1": "b_mask.nrrd", "c1": "c_mask.nrrd", "d1": np.nan, "z": "z"}
 
 
 @pytest.fixture
@@ -70,7 +97,11 @@ def lungs(tmp_path_factory):
     beyond = volumes["lung1"].to_physical([-20, 256, 24])
     rows += [("border", *border, rows[0][-1]), ("beyond", *beyond, rows[0][-1]), ("lost", 900, 900, 900, rows[0][-1])]
     annotations = pd.DataFrame(rows, columns=["sample_id", "x", "y", "z", "image"])
-    built = bank.build(tmp_path_factory.mktemp("run"), "lungs", bank.seed_points(annotations, 5), workers=1)
+    drawn = {name: lung_ct.fetch()[f"{name}_label.nrrd"] for name in volumes}
+    geometries, folder = [*BENCHMARK, Geometry("near", (0.9, 0.9, 2.0), (48, 48, 20), "exact")], tmp_path_factory
+    built = bank.build(
+        folder.mktemp("run"), "lungs", bank.seed_points(annotations, 5), geometries, workers=1, masks=drawn
+    )
     return volumes, built
 
 
@@ -102,7 +133,7 @@ def test_what_the_border_does_is_flagged(lungs):
 def test_a_patch_outside_the_image_is_left_out_and_listed(lungs):
     excluded = lungs[1].excluded
     assert set(excluded["sample_id"]) == {"lost"}
-    assert excluded.groupby("geometry").size().to_dict() == {"iso_1mm": 6, "ct_clip": 6}
+    assert excluded.groupby("geometry").size().to_dict() == {"iso_1mm": 6, "ct_clip": 6, "near": 6}
     assert excluded["reason"].unique().tolist() == [bank.NO_PATCH]
 
 
@@ -133,10 +164,10 @@ def test_exact_patches_have_their_centre_on_every_seed(cohort, tmp_path):
         assert abs(found.patch(row, (6, 6, 6)).mean() - 10 * (row.x + 10)) < 25
 
 
-def test_workers_change_no_byte(cohort, tmp_path):
-    one = {name: bytes_of(path) for name, path in build(cohort, tmp_path, 2).paths.items()}
+def test_workers_change_no_byte(cohort, drawn, tmp_path):
+    one = {name: bytes_of(path) for name, path in build(cohort, tmp_path, 2, masks=drawn).paths.items()}
     seeds = bank.seed_points(cohort, 2)
-    two = bank.build(tmp_path / "other", "own", seeds, SMALL, root=tmp_path, workers=2)
+    two = bank.build(tmp_path / "other", "own", seeds, SMALL, root=tmp_path, workers=2, masks=drawn)
     assert {name: bytes_of(path) for name, path in two.paths.items()} == one
 
 
@@ -171,15 +202,18 @@ if __name__ == "__main__":
         input()
         write(plan, number, rows, excluded)
     bank.building._write_case = slow
-    bank.build(sys.argv[1] + "/run", "own", bank.seed_points(cohort, 2), geometries, root=sys.argv[1], workers=1)
+    masks = cohort.set_index("sample_id")["mask"]
+    seeds = bank.seed_points(cohort, 2)
+    bank.build(sys.argv[1] + "/run", "own", seeds, geometries, root=sys.argv[1], workers=1, masks=masks)
 """
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3, 5])
-def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(cohort, tmp_path, steps):
-    expected = bank.build(tmp_path / "once", "own", bank.seed_points(cohort, 2), SMALL, root=tmp_path, workers=1)
+def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(cohort, drawn, tmp_path, steps):
+    seeds = bank.seed_points(cohort, 2)
+    expected = bank.build(tmp_path / "once", "own", seeds, SMALL, root=tmp_path, workers=1, masks=drawn)
     whole = {name: bytes_of(path) for name, path in expected.paths.items()}
-    cohort.to_csv(tmp_path / "cohort.csv", index=False)
+    cohort.assign(mask=cohort["sample_id"].map(drawn)).to_csv(tmp_path / "cohort.csv", index=False)
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -194,7 +228,7 @@ def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(cohort, tmp_path, s
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("cases/*.json")}
     assert len(kept) == steps
     time.sleep(0.01)
-    built = build(cohort, tmp_path, 2)
+    built = build(cohort, tmp_path, 2, masks=drawn)
     assert {name: bytes_of(path) for name, path in built.paths.items()} == whole
     assert [path.name for path in (tmp_path / "run/patches/own").iterdir() if path.name.startswith(".")] == []
 
@@ -399,3 +433,170 @@ def test_seeds_without_a_name_are_refused(cohort, tmp_path):
         seeds = bank.seed_points(cohort)
         seeds.loc[2, "sample_id"] = None
         bank.build(tmp_path / "run", "own", seeds, SMALL, root=tmp_path)
+
+
+# Masks
+
+
+def kept_masks(built, size=(8, 8, 8), geometry="small", trial=0):
+    """The bank and its masks by sample."""
+    found = bank.Bank(built.paths[geometry])
+    rows = found.rows[found.rows["trial"] == trial].itertuples()
+    return found, {row.sample_id: found.mask(row, size) for row in rows}
+
+
+@functools.cache
+def lung_mask(name):
+    """The tumour of a real CT as a volume, read without the bank."""
+    ct = real.lung_ct(name)
+    mask = masks.largest_component(masks.read_mask(lung_ct.fetch()[f"{name}_label.nrrd"], ct))
+    return imaging.Volume(mask.astype(np.float32), ct.origin, ct.spacing, ct.direction, ct.source)
+
+
+@pytest.mark.parametrize(("name", "number"), [("lung1", 0), ("lung2", 0), ("lung1", 1)])
+def test_a_mask_lies_where_the_released_pipeline_puts_it(lungs, name, number):
+    geometry = BENCHMARK[number]
+    resampled = released.resample(released.tensor(lung_mask(name)), geometry.spacing)
+    found = bank.Bank(lungs[1].paths[geometry.id])
+    size, counted = geometry.size[0], 0
+    for row in found.rows.query("sample_id == @name").itertuples():
+        share = released.patch(resampled, (row.x, row.y, row.z), size, "SPL")
+        mask, sure = found.mask(row, (size,) * 3, "SPL"), np.abs(share - 0.5) > 1e-4
+        assert mask.dtype == bool and mask.shape == (size,) * 3
+        assert_array_equal(mask[sure], share[sure] > 0.5)
+        counted += mask.sum()
+    assert counted > 6 * 1000
+
+
+@pytest.mark.parametrize("name", ["lung1", "lung2"])
+def test_the_mask_of_an_exact_patch_is_interpolated_around_its_seed(lungs, name):
+    found, volume = bank.Bank(lungs[1].paths["near"]), lung_mask(name)
+    for row in found.rows.query("sample_id == @name").itertuples():
+        offset = (np.stack(np.indices((48, 48, 20)), -1) - [23.5, 23.5, 9.5]) * [0.9, 0.9, 2.0] * [-1, -1, 1]
+        index = volume.to_index(np.array([row.x, row.y, row.z]) + offset)
+        share = ndimage.map_coordinates(volume.array, index[..., ::-1].transpose(3, 0, 1, 2), order=1)
+        sure = np.abs(share - 0.5) > 1e-4
+        assert_array_equal(found.mask(row, (48, 48, 20))[sure], share[sure] > 0.5)
+
+
+def test_samples_without_a_mask_have_none_and_the_bank_says_why(lungs):
+    found, of = kept_masks(lungs[1], (64, 64, 64), "iso_1mm")
+    assert {name for name, mask in of.items() if mask is None} == {"border", "beyond"}
+    why = found.rows.groupby("sample_id")["mask_reason"].unique().map(list).to_dict()
+    assert why == {"lung1": [""], "lung2": [""], "border": [bank.NO_MASK], "beyond": [bank.NO_MASK]}
+
+
+def test_the_largest_part_of_the_chosen_segments_is_kept(cohort, drawn, tmp_path):
+    wide = Geometry("wide", (1.0, 1.0, 2.5), (60, 80, 40), "exact")
+    between = cohort.assign(x=cohort["x"] + 0.5, y=cohort["y"] + 0.5, z=cohort["z"] + 1.25)  # voxels meet voxels
+    built = build(between, tmp_path, masks=drawn, geometries=[wide])
+    found, of = kept_masks(built, wide.size, "wide")
+    assert found.rows["clamped"].all()  # larger than the image
+    assert of["a1"].sum() == 6 * 12 * 10 and of["d1"] is None
+    corner = np.argwhere(of["a1"]).min(axis=0)
+    assert_array_equal(np.argwhere(of["a1"]).max(axis=0) - corner, [9, 11, 5])
+
+
+def test_two_samples_of_one_image_each_have_their_own_mask(cohort, drawn, tmp_path):
+    write_mask(tmp_path / "second.nrrd", {((8, 12), (20, 30), (12, 18)): 1})
+    _, of = kept_masks(build(cohort, tmp_path, masks=drawn | {"a2": "second.nrrd"}), (8, 8, 8))
+    _, shared = kept_masks(build(cohort, tmp_path, masks=drawn), (8, 8, 8))
+    assert_array_equal(of["a1"], shared["a1"])
+    assert (of["a2"] != shared["a2"]).any()
+
+
+def test_a_mask_is_turned_and_padded_as_its_patch_is(cohort, drawn, tmp_path):
+    found = bank.Bank(build(cohort, tmp_path, 3, masks=drawn).paths["small"])
+    for row in found.rows.itertuples():
+        mask = found.mask(row, (8, 8, 8))
+        if row.sample_id == "d1":
+            assert mask is None
+            continue
+        assert_array_equal(found.mask(row, (8, 8, 8), "SPL"), mask[::-1, ::-1].transpose(2, 1, 0))
+        assert not mask[found.patch(row, (8, 8, 8)) == AIR].any()
+        assert_array_equal(found.mask(row, (6, 4, 2))[...], mask[1:-1, 2:-2, 3:-3]) if not row.clamped else None
+
+
+def test_a_mask_moves_with_a_jittered_seed(cohort, drawn, tmp_path):
+    found = bank.Bank(build(cohort, tmp_path, 4, masks=drawn).paths["small"])
+    rows = list(found.rows.query("sample_id == 'b1'").itertuples())
+    of = {row.voxel_r: found.mask(row, (8, 8, 8)) for row in rows}
+    assert len({row.entry for row in rows}) == 1 and len(of) > 1
+    for row in rows:
+        shift = np.subtract(*([each.voxel_r, each.voxel_a, each.voxel_s] for each in (row, rows[0])))
+        own, first = (np.argwhere(found.mask(each, (8, 8, 8))) for each in (row, rows[0]))
+        both = {tuple(at) for at in first - shift if ((at >= 0) & (at < 8)).all()}
+        assert both <= {tuple(at) for at in own}
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.unlink(), "no such image"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-40]), "truncated"),
+        (lambda path: write_mask(path, {}), "the mask is empty"),
+    ],
+    ids=["gone", "cut", "empty"],
+)
+def test_a_mask_that_cannot_be_read_does_not_lose_the_patch(cohort, drawn, tmp_path, damage, said):
+    damage(tmp_path / "b_mask.nrrd")
+    built = build(cohort, tmp_path, masks=drawn)
+    assert built.excluded.empty
+    found, of = kept_masks(built)
+    assert of["b1"] is None and of["c1"] is not None
+    reason = found.rows.set_index("sample_id").loc["b1", "mask_reason"]
+    assert reason.startswith("b_mask.nrrd: ") and said in reason  # without the folder
+
+
+def test_a_mask_that_comes_or_changes_makes_another_bank_and_one_that_goes_does_not(cohort, drawn, tmp_path):
+    path = build(cohort, tmp_path, masks=drawn).paths["small"]
+    before = bytes_of(path)
+    assert "masks/zarr.json" in before
+    (tmp_path / "c_mask.nrrd").unlink()
+    build(cohort, tmp_path, masks=drawn)
+    assert bytes_of(path) == before
+    write_mask(tmp_path / "c_mask.nrrd", {((3, 9), (2, 8), (5, 15)): 1})
+    build(cohort, tmp_path, masks=drawn)
+    changed = {name for name, sha in bytes_of(path).items() if before.get(name) != sha}
+    assert changed <= {"provenance.json", "rows.parquet", "masks/c.3.0.0.0"} and "provenance.json" in changed
+    build(cohort, tmp_path, masks=drawn, segment="tumour")
+    assert json.loads((path / "provenance.json").read_text())["inputs"]["segment"]
+    build(cohort, tmp_path)
+    assert not (path / "masks").exists() and bank.Bank(path).rows["mask_reason"].unique().tolist() == [bank.NO_MASK]
+
+
+def test_masks_are_known_by_the_name_of_their_sample_as_text(cohort, drawn, tmp_path):
+    numbered = cohort.assign(sample_id=[1, 2, 3, 4, 5])
+    given = pd.Series(["a_mask.nrrd", None, "b_mask.nrrd"], index=[1, 2, 3])
+    _, of = kept_masks(build(numbered, tmp_path, masks=given))
+    assert {name for name, mask in of.items() if mask is not None} == {"1", "3"}
+
+
+def test_two_masks_of_one_sample_are_refused(cohort, drawn, tmp_path):
+    given = pd.Series(["a_mask.nrrd", "b_mask.nrrd"], index=["a1", "a1"])
+    with pytest.raises(bank.BankError, match="samples with more than one mask: a1"):
+        build(cohort, tmp_path, masks=given)
+
+
+def test_of_a_seg_the_segments_that_match_are_read_with_the_slices_that_are_needed(tmp_path):
+    ct = dicom.volume((40, 20, 20))
+    slices = dicom.write_series(tmp_path / "ct", ct)
+    near, far = dicom.blob(ct, (3, 4, 5), (8, 10, 12)), dicom.blob(ct, (20, 0, 0), (39, 9, 9))
+    dicom.write_seg(tmp_path / "seg.dcm", slices, {"Tumour": near, "Heart": far})
+    point = ct.to_physical([8.5, 7.5, 5.5])  # between voxels, as the centre of an even patch
+    seeds = bank.seed_points(pd.DataFrame([["s", "ct", *point]], columns=["sample_id", "image", "x", "y", "z"]))
+    grid = Geometry("own", tuple(ct.spacing), (10, 10, 6), "exact")
+    built = bank.build(tmp_path, "own", seeds, [grid], root=tmp_path, workers=1, masks={"s": "seg.dcm"}, segment="^tum")
+    _, of = kept_masks(built, grid.size, "own")
+    inside = near[3:9, 3:13, 4:14]  # x to the left and y to the back there, to the right and the front here
+    assert inside.sum() == near.sum()
+    assert_array_equal(of["s"], inside.T[::-1, ::-1])
+
+
+def test_the_code_of_all_that_makes_a_bank_is_in_its_record(cohort, drawn, tmp_path, monkeypatch):
+    seen, sha256_of = [], artefacts.sha256_of
+    monkeypatch.setattr(artefacts, "sha256_of", lambda path: seen.append(Path(path)) or sha256_of(path))
+    build(cohort, tmp_path, masks=drawn)
+    package = Path(bank.__file__).parent
+    wanted = {*package.glob("*.py"), *(Path(each.__file__) for each in (imaging, patches, masks, curation))}
+    assert wanted <= set(seen) and len(list(package.glob("*.py"))) > 3

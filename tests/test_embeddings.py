@@ -334,6 +334,32 @@ def test_load_names_the_file_that_is_missing(run):
     assert fault == f"luna16: no embeddings of suprem in {run}. There are: ct_fm, fmcib, merlin, wide"
 
 
+def raw_features():
+    """Features of four units: one constant, one of many thousands, one of thousandths."""
+    rng = np.random.default_rng(0)
+    return np.column_stack([rng.normal(5e6, 1e4, 9), np.full(9, 0.1), rng.normal(0, 1e-3, 9), rng.normal(-40, 3, 9)])
+
+
+def test_load_standardises_a_table_that_says_so_over_the_samples_used(run):
+    names, raw = [f"s{number}" for number in range(9)], raw_features()
+    embeddings.write(embeddings.path_of(run, "own", "raw"), names, raw, {"parameters": {"standardise": True}})
+    embeddings.write(
+        embeddings.path_of(run, "own", "other"), names[:7], raw[:7], {"parameters": {"standardise": False}}
+    )
+    joined, _ = embeddings.load(run, "own", ["raw", "other"], annotated(*names[::-1]))
+    found = joined.vectors["raw"]
+    assert found.shape == (7, 4) and found.dtype == np.float32
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(found.std(axis=0), [1, 0, 1, 1], atol=1e-6)
+    assert (found[:, 1] == 0).all()
+    single = raw.astype(np.float32).astype(np.float64)[6::-1]
+    expected = (single - single.mean(axis=0)) / np.where(single.std(axis=0) < 1e-9, 1, single.std(axis=0))
+    np.testing.assert_allclose(found[:, [0, 2, 3]], expected[:, [0, 2, 3]], atol=1e-4)
+    np.testing.assert_array_equal(joined.vectors["other"], raw[6::-1].astype(np.float32))
+    alone = embeddings.load(run, "own", ["raw"], annotated(*names))[0].vectors["raw"]
+    assert np.abs(alone[:7] - found[::-1]).max() > 0.01  # of nine samples, not of seven
+
+
 def test_coverage_counts_what_either_side_lacks(run):
     joined, _ = embeddings.load(run, "luna16", ["fmcib", "ct_fm", "merlin"], annotated(*"dcbaq"))
     assert embeddings.coverage(joined).to_dict("records") == [

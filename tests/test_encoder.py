@@ -114,7 +114,7 @@ def test_where_memory_runs_out_the_batch_is_halved_and_stays_so(where):
 @pytest.mark.parametrize("where", ALLOCATORS)
 def test_too_little_memory_for_one_patch_says_what_to_do(where):
     ready, seen = sizes_seen(limit=0, error=ALLOCATORS[where])
-    with pytest.raises(encoder.EncoderError, match=r"small\.untrained: one patch of \(6, 4, 8\) is too much .*bf16"):
+    with pytest.raises(encoder.EncoderError, match=r"small\..*untrained: one patch of \(6, 4, 8\) is too much .*bf16"):
         ready(patches(4))
     assert seen == [4, 2, 1]
 
@@ -148,7 +148,7 @@ def test_patches_of_another_kind_are_refused(wrong, words):
 
 
 def test_a_vector_of_another_length_is_refused():
-    with pytest.raises(encoder.EncoderError, match=r"small\.untrained: its embed gave \(2, 8\), .* \(2, 5\)"):
+    with pytest.raises(encoder.EncoderError, match=r"small\..*untrained: its embed gave \(2, 8\), .* \(2, 5\)"):
         made(lambda network, batch: network[0](batch).mean((2, 3, 4)))(patches(2))
 
 
@@ -244,11 +244,11 @@ def test_auto_takes_the_best_device_there_is(cuda, mps, expected, monkeypatch):
 
 
 def test_names_tell_recipe_and_weights(monkeypatch):
-    assert made().name == "small.untrained"
+    assert made().name == "small.benchmark.untrained"
     assert made(recipe="authors").name == "small.authors.untrained"
     weights = loading.Weights("pretrained", "hub", "0", "1", 4)
     monkeypatch.setattr(loading, "prepared", lambda *_: (build(), weights))
-    assert [made().name, made(recipe="authors").name] == ["small", "small.authors"]
+    assert [made().name, made(recipe="authors").name] == ["small.benchmark", "small.authors"]
 
 
 def test_the_seed_makes_the_weights():
@@ -297,7 +297,7 @@ def test_all_recipes_of_a_model_run_on_the_same_weights(monkeypatch):
     recipe = base.Recipe(GEOMETRY, "RAS", SIZE, WINDOW, DIM, embed)
     model = base.Model(id="small", title="Small", build=build, benchmark=recipe, authors=recipe)
     both = encoder.ready_for(model, ["benchmark", "authors", "benchmark"], "random", "cpu")
-    assert [each.name for each in both] == ["small.untrained", "small.authors.untrained"]
+    assert [each.name for each in both] == ["small.benchmark.untrained", "small.authors.untrained"]
     assert both[0].module is both[1].module
     assert both[0].usage is not both[1].usage
 
@@ -306,7 +306,7 @@ def test_a_model_is_ready_for_the_recipes_that_it_has_with_the_weights_that_ther
     recipe = base.Recipe(GEOMETRY, "RAS", SIZE, WINDOW, DIM, embed)
     model = base.Model(id="small", title="Small", build=build, benchmark=recipe)
     assert [each.name for each in encoder.ready_for(model, ["benchmark", "authors"], device="cpu")] == [
-        "small.untrained"
+        "small.benchmark.untrained"
     ]
     for recipes in (["authors"], ["own"], ["benchmark", "own"], []):
         with pytest.raises(encoder.EncoderError, match=r"small: recipes are .*; it has benchmark"):

@@ -1,7 +1,9 @@
 """The extraction loop: the vectors of the plain loop, the same bytes after a kill, and nothing lost without a word."""
 
 import errno
+import io
 import json
+import linecache
 import os
 import signal
 import subprocess
@@ -26,14 +28,8 @@ torch = pytest.importorskip("torch")
 
 SMALL = Geometry("small", (2.0, 2.0, 2.0), (8, 8, 8))
 CENTRED = Geometry("centred", (1.5, 1.5, 1.5), (6, 6, 6), "exact")
-SEEDS = {
-    "a1": (0, 0, 20),
-    "a2": (5, 5, 30),
-    "b1": (2, -2, 25),
-    "c1": (-9.8, -19, 6),
-    "d1": (3, 3, 31),
-    "lost": (900,) * 3,
-}
+SEEDS = {"a1": (0, 0, 20), "a2": (5, 5, 30), "b1": (2, -2, 25), "c1": (-9.8, -19, 6), "d1": (3, 3, 31)}
+SEEDS["lost"] = (900, 900, 900)
 TRIALS = 2
 ROWS = 15  # of five samples and three trials
 
@@ -60,10 +56,10 @@ def ready(*models, **options):
 
 
 def write_case(folder, name, seed):
-    """A small CT of noise, and a mask of 5 x 5 x 3 voxels at its middle."""
+    """A small CT of noise, and a mask of 10 x 5 x 9 voxels at its middle."""
     noise = np.random.default_rng(seed).integers(-1000, 1000, (20, 40, 30)).astype(np.int16)
     drawn = np.zeros(noise.shape, np.uint8)
-    drawn[9:12, 18:23, 13:18] = 1
+    drawn[4:13, 18:23, 8:18] = 1
     for array, suffix in ((noise, ""), (drawn, ".mask")):
         image = sitk.GetImageFromArray(array)
         image.SetSpacing((1.0, 1.0, 2.5))
@@ -105,16 +101,16 @@ def extract(run, *encoders, **options):
     return extraction.extract(run, "own", encoders, **{"progress": False, "workers": 1} | options)
 
 
-def bytes_of(run, name="first.untrained"):
+def bytes_of(run, name="first.benchmark.untrained"):
     folder = embeddings.path_of(run, "own", name).parent
     return (folder / f"{name}.parquet").read_bytes(), (folder / f"{name}.excluded.csv").read_bytes()
 
 
-def table_of(run, name="first.untrained"):
+def table_of(run, name="first.benchmark.untrained"):
     return embeddings.read(embeddings.path_of(run, "own", name))
 
 
-def building(run, name="first.untrained"):
+def building(run, name="first.benchmark.untrained"):
     return embeddings.path_of(run, "own", name).with_name(f".building-{name}")
 
 
@@ -161,7 +157,7 @@ def test_a_region_is_read_once_for_all_encoders_and_a_patch_cut_once_for_those_f
     patch, begin = Bank.patch, Bank.__init__
     monkeypatch.setattr(Bank, "patch", lambda self, *given: cut.append(given[1:]) or patch(self, *given))
     monkeypatch.setattr(Bank, "__init__", lambda self, path: begin(self, path) or opened.append(self))
-    extract(run, *ready(FIRST, model("alike"), model("also", window_of=None) if False else SECOND))
+    extract(run, *ready(FIRST, model("alike"), SECOND))
     assert sorted(set(cut)) == [((4, 6, 8), "SPL", -1024), ((8, 8, 8), "RAS", -1024)]
     assert len(cut) == 2 * ROWS
     assert opened[0]._region.cache_info().misses == len(SEEDS) - 1  # jittered seeds share one
@@ -171,24 +167,22 @@ def test_a_region_is_read_once_for_all_encoders_and_a_patch_cut_once_for_those_f
 def test_the_batch_changes_no_vector(batch, run, whole):
     extract(run, *ready(FIRST), batch=batch)
     if batch > 1:
-        assert bytes_of(run) == whole["first.untrained"]
+        assert bytes_of(run) == whole["first.benchmark.untrained"]
     else:
-        expected = pq.read_table(pa_buffer(whole["first.untrained"][0]))["embedding"].to_pylist()
-        assert_allclose(table_of(run).vectors, expected, rtol=1e-5, atol=1e-7)
+        assert_allclose(table_of(run).vectors, vectors_of(whole["first.benchmark.untrained"]), rtol=1e-5, atol=1e-7)
 
 
-def pa_buffer(content):
-    import io
-
-    return io.BytesIO(content)
+def vectors_of(tables):
+    """The vectors in the bytes of a table."""
+    stored = pq.read_table(io.BytesIO(tables[0]))["embedding"]
+    return np.array(stored.to_pylist(), np.float32)
 
 
 @pytest.mark.parametrize("grain", [1, 2, 7, 32])
 def test_the_grain_changes_no_vector(grain, run, whole, monkeypatch):
     monkeypatch.setattr(tasks, "GRAIN", grain)
     extract(run, *ready(FIRST))
-    expected = pq.read_table(pa_buffer(whole["first.untrained"][0]))["embedding"].to_pylist()
-    assert_allclose(table_of(run).vectors, expected, rtol=1e-5, atol=1e-7)
+    assert_allclose(table_of(run).vectors, vectors_of(whole["first.benchmark.untrained"]), rtol=1e-5, atol=1e-7)
 
 
 def test_a_grain_of_large_patches_is_smaller(run, monkeypatch):
@@ -213,8 +207,7 @@ def test_less_memory_than_hoped_for_changes_no_vector(run, whole):
 
     (one,) = ready(model("first", embed=tight))
     extract(run, one)
-    expected = pq.read_table(pa_buffer(whole["first.untrained"][0]))["embedding"].to_pylist()
-    assert_array_equal(table_of(run).vectors, np.array(expected, np.float32))
+    assert_array_equal(table_of(run).vectors, vectors_of(whole["first.benchmark.untrained"]))
     assert one.fits == 2
 
 
@@ -247,7 +240,7 @@ def test_an_error_loses_no_finished_grain(after, run, whole, monkeypatch):
     assert len(list(building(run).glob("*.npz"))) == after
     (again,) = ready(FIRST)
     done = extract(run, again)
-    assert bytes_of(run) == whole["first.untrained"]
+    assert bytes_of(run) == whole["first.benchmark.untrained"]
     assert again.usage.samples == done.timings["images"][0] == ROWS - 4 * after
     assert done.timings["status"][0] == "resumed" and not building(run).exists()
 
@@ -257,12 +250,15 @@ def test_a_run_of_two_stopped_in_between_ends_as_each_alone(run, whole, monkeypa
         stopping(patch, 5, Stop())
         with pytest.raises(Stop):
             extract(run, *ready(FIRST, SECOND))
-    assert [len(list(building(run, name).glob("*.npz"))) for name in ("first.untrained", "second.untrained")] == [3, 2]
+    assert [
+        len(list(building(run, name).glob("*.npz")))
+        for name in ("first.benchmark.untrained", "second.benchmark.untrained")
+    ] == [3, 2]
     extract(run, *ready(SECOND))
     extract(run, *ready(FIRST, SECOND))
-    assert [bytes_of(run, name) for name in ("first.untrained", "second.untrained")] == [
-        whole["first.untrained"],
-        whole["second.untrained"],
+    assert [bytes_of(run, name) for name in ("first.benchmark.untrained", "second.benchmark.untrained")] == [
+        whole["first.benchmark.untrained"],
+        whole["second.benchmark.untrained"],
     ]
 
 
@@ -296,12 +292,12 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(steps, run, whole):
             process.stdin.flush()
         process.stdout.readline()
         os.kill(process.pid, signal.SIGKILL)
-    done = embeddings.path_of(run, "own", "first.untrained").exists()
+    done = embeddings.path_of(run, "own", "first.benchmark.untrained").exists()
     assert done == (steps == 4)  # killed between the table and the removal of its grains
     assert len(list(building(run).glob("*.npz"))) == steps
     result = extract(run, *ready(FIRST))
     assert result.timings["status"][0] == ("was there" if done else "resumed")
-    assert bytes_of(run) == whole["first.untrained"] and not building(run).exists()
+    assert bytes_of(run) == whole["first.benchmark.untrained"] and not building(run).exists()
 
 
 CHANGES = {
@@ -309,7 +305,7 @@ CHANGES = {
     "precision": lambda: ready(FIRST, precision="bf16"),
     "window": lambda: ready(replace(FIRST, benchmark=replace(FIRST.benchmark, window=((-500, 0), (500, 1))))),
     "size": lambda: ready(model("first", size=(6, 6, 6))),
-    "code": lambda: ready(model("first", embed=np.vectorize(lambda *_: None) and pooled_otherwise)),
+    "code": lambda: ready(model("first", embed=pooled_otherwise)),
 }
 
 
@@ -338,6 +334,15 @@ def test_what_was_made_of_something_else_is_made_anew(change, finished, run, tmp
     assert bytes_of(run) == bytes_of(fresh)
 
 
+def test_another_torch_makes_a_table_anew_and_another_pandas_does_not(run, monkeypatch):
+    extract(run, *ready(FIRST))
+    version, status = artefacts._version, []
+    for package in ("pandas", "torch"):
+        monkeypatch.setattr(artefacts, "_version", lambda name, of=package: "99" if name == of else version(name))
+        status.append(extract(run, *ready(FIRST)).timings["status"][0])
+    assert status == ["was there", "extracted"]
+
+
 def test_another_bank_makes_a_table_anew_and_the_same_bank_built_again_does_not(run, made, tmp_path):
     extract(run, *ready(FIRST))
     (run / "patches").unlink()
@@ -352,28 +357,30 @@ def test_another_bank_makes_a_table_anew_and_the_same_bank_built_again_does_not(
 
 
 def test_a_table_that_is_there_is_left_alone(run):
-    path = extract(run, *ready(FIRST)).paths["first.untrained"]
+    path = extract(run, *ready(FIRST)).paths["first.benchmark.untrained"]
     before = path.stat().st_mtime_ns
     (again,) = ready(FIRST)
     done = extract(run, again)
     assert path.stat().st_mtime_ns == before and again.usage.samples == 0
-    assert done.timings[["name", "status", "images"]].values.tolist() == [["first.untrained", "was there", 0]]
+    assert done.timings[["name", "status", "images"]].values.tolist() == [["first.benchmark.untrained", "was there", 0]]
     assert set(done.excluded["sample_id"]) == {"lost"}
 
 
 @pytest.mark.parametrize("record", [{}, artefacts.provenance({"source": "released", "title": "FMCIB"})])
 def test_a_table_of_another_origin_is_never_overwritten(record, run):
-    path = embeddings.path_of(run, "own", "first.untrained")
+    path = embeddings.path_of(run, "own", "first.benchmark.untrained")
     embeddings.write(path, ["a", "b"], np.ones((2, 3)), record)
     before = path.read_bytes()
     encoders = ready(SECOND, FIRST)
-    with pytest.raises(extraction.ExtractionError, match=r"first\.untrained\.parquet: holds .* never overwritten"):
+    with pytest.raises(
+        extraction.ExtractionError, match=r"first\.benchmark\.untrained\.parquet: holds .* never overwritten"
+    ):
         extract(run, *encoders)
     assert path.read_bytes() == before and encoders[0].usage.samples == 0
 
 
 def test_what_is_no_table_is_not_overwritten_either(run):
-    path = embeddings.path_of(run, "own", "first.untrained")
+    path = embeddings.path_of(run, "own", "first.benchmark.untrained")
     artefacts.write_text(path, "PAR1 or not")
     with pytest.raises(extraction.ExtractionError, match="truncated, or not an embedding table"):
         extract(run, *ready(FIRST))
@@ -386,7 +393,7 @@ def test_what_is_no_table_is_not_overwritten_either(run):
 def test_missing_banks_are_named_all_at_once(tmp_path):
     with pytest.raises(
         extraction.ExtractionError,
-        match=r"first\.untrained: bank 'small' is not there; fine.*geometries small, centred",
+        match=r"first\.benchmark\.untrained: bank 'small' is not there; fine.*geometries small, centred",
     ):
         extract(tmp_path, *ready(FIRST, FINE))
 
@@ -406,7 +413,7 @@ def test_a_bank_that_does_not_fit_is_refused(geometry, axes, size, words, run):
 
 
 def test_one_name_twice_is_refused(run):
-    with pytest.raises(extraction.ExtractionError, match=r"given twice: first\.untrained"):
+    with pytest.raises(extraction.ExtractionError, match=r"given twice: first\.benchmark\.untrained"):
         extract(run, *ready(FIRST, FIRST))
 
 
@@ -436,7 +443,9 @@ def test_vectors_of_no_use_are_left_out_and_listed(value, reason, run):
     listed = done.excluded[done.excluded["sample_id"] != "lost"]
     assert listed[["sample_id", "trial"]].values.tolist() == lost[["sample_id", "trial"]].values.tolist()
     assert listed["reason"].str.contains(reason).all()
-    stored = pd.read_csv(embeddings.path_of(run, "own", "first.untrained").with_name("first.untrained.excluded.csv"))
+    stored = pd.read_csv(
+        embeddings.path_of(run, "own", "first.benchmark.untrained").with_name("first.benchmark.untrained.excluded.csv")
+    )
     assert stored.values.tolist() == done.excluded[["sample_id", "trial", "reason"]].values.tolist()
     assert stored["reason"].tolist()[:3] == [bank.NO_PATCH] * 3
 
@@ -473,7 +482,7 @@ def test_a_full_disk_is_told_and_what_was_finished_stays(code, run, whole, monke
         save(path, **arrays)
 
     monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(extraction.ExtractionError, match="the disk is full. What was finished is kept"):
+    with pytest.raises(extraction.ExtractionError, match=r"the disk is full\. What was finished is kept"):
         extract(run, *ready(FIRST))
     monkeypatch.undo()
     monkeypatch.setattr(tasks, "GRAIN", 4)
@@ -485,7 +494,7 @@ def test_a_full_disk_is_told_and_what_was_finished_stays(code, run, whole, monke
     monkeypatch.setattr(pq, "write_table", write)
     (one,) = ready(FIRST)
     extract(run, one)
-    assert one.usage.samples == 0 and bytes_of(run) == whole["first.untrained"]
+    assert one.usage.samples == 0 and bytes_of(run) == whole["first.benchmark.untrained"]
 
 
 def test_other_errors_of_the_disk_stay_what_they_are(run, monkeypatch):
@@ -519,7 +528,7 @@ def test_a_phantom_is_named_as_such(run, made):
     (run / "patches").mkdir()
     (run / "patches" / "phantom_retest").symlink_to(made / "patches" / "own")
     done = extraction.extract(run, "phantom_retest", ready(FIRST), progress=False)
-    assert embeddings.read(done.paths["first.untrained"]).provenance["parameters"]["phantom"]
+    assert embeddings.read(done.paths["first.benchmark.untrained"]).provenance["parameters"]["phantom"]
 
 
 def test_timings_say_how_fast_and_where_the_time_went(run):
@@ -528,7 +537,7 @@ def test_timings_say_how_fast_and_where_the_time_went(run):
     assert (timings["forward_seconds"] <= timings["seconds"]).all()
     assert (timings["seconds"] < timings["pass_seconds"]).all() and (timings["forward_seconds"] > 0).all()
     assert_allclose(timings["images_per_second"], timings["images"] / timings["seconds"])
-    together = timings["pass_seconds"].loc[["first.untrained", "second.untrained"]]
+    together = timings["pass_seconds"].loc[["first.benchmark.untrained", "second.benchmark.untrained"]]
     assert together.nunique() == 1
 
 
@@ -552,8 +561,6 @@ def test_the_code_of_a_notebook_counts_by_its_own_lines(source, tmp_path, monkey
         path.write_text(text)
         scope = {"__name__": "no_such_module"}
         exec(compile(text, str(path), "exec"), scope)
-        import linecache
-
         linecache.checkcache()
         return records.code_sha256([scope["f"], torch.nn.Conv3d, print])
 
@@ -573,8 +580,8 @@ def spread(sample):
 
 
 def control(name="spread", features=spread, **options):
-    names = lambda: ("mean", "sd", "volume", "voxels")  # noqa: E731: as controls have it, it cannot be pickled
-    made = base.Control(id=name, title="Spread", features=features, names=names, **{"geometry": SMALL} | options)
+    given = {"geometry": SMALL, "names": lambda: ("mean", "sd", "volume", "voxels")} | options  # lambdas do not pickle
+    made = base.Control(id=name, title="Spread", features=features, **given)
     return encoder.ready(made)
 
 
@@ -607,6 +614,20 @@ def test_a_control_that_needs_a_mask_leaves_out_samples_without(run):
     assert reasons["a2"] == bank.NO_MASK and reasons["b1"] == "too round"
 
 
+def test_another_mask_makes_a_control_anew_but_no_embedding(run, made):
+    (run / "patches").unlink()
+    samples = pd.DataFrame({"sample_id": ["a1"], "image": ["a.nrrd"], "x": [0.0], "y": [0.0], "z": [20.0]})
+    status = []
+    for name in ("a", "c", "c"):
+        drawn = sitk.ReadImage(str(made.parent / f"{name}.mask.nrrd"))
+        sitk.WriteImage(drawn if name == "a" else sitk.BinaryDilate(drawn), str(run / "mask.nrrd"))
+        (run / "a.nrrd").exists() or (run / "a.nrrd").symlink_to(made.parent / "a.nrrd")
+        seeds = bank.seed_points(samples)
+        bank.build(run, "own", seeds, (SMALL,), root=run, workers=1, masks={"a1": "mask.nrrd"})
+        status.append(extract(run, control(), ready(FIRST)[0]).timings["status"].tolist())
+    assert status == [["extracted", "extracted"], ["extracted", "was there"], ["extracted", "was there"]]
+
+
 def test_a_control_can_be_asked_for_jittered_seeds(run):
     extract(run, control(needs_mask=True), trials=[0, 1, 2])
     found = table_of(run, "spread")
@@ -619,8 +640,8 @@ def test_workers_change_no_byte(run, made, tmp_path_factory):
     for name in ("patches", "annotations"):
         (other / name).symlink_to(made / name)
     extract(other, control(), ready(FIRST)[0], trials=[0, 1, 2], workers=1)
-    assert [bytes_of(run, name) for name in ("spread", "first.untrained")] == [
-        bytes_of(other, name) for name in ("spread", "first.untrained")
+    assert [bytes_of(run, name) for name in ("spread", "first.benchmark.untrained")] == [
+        bytes_of(other, name) for name in ("spread", "first.benchmark.untrained")
     ]
 
 

@@ -15,8 +15,9 @@ from tests.dicom import DIRECTIONS, ORIGIN, SPACING, blob, write_image
 from tumorbench_utils import bank, curation, pages, sources
 from tumorbench_utils.annotations import Annotations
 from tumorbench_utils.cohorts import COHORTS
-from tumorbench_utils.curation import Images, Measured, Selected
+from tumorbench_utils.curation import Measured, Selected
 from tumorbench_utils.imaging import Volume
+from tumorbench_utils.patches import AIR
 
 NO_CASES = pd.DataFrame(columns=["sample_id", "reason"])
 every_cohort = pytest.mark.parametrize("cohort", list(COHORTS), ids=lambda cohort: cohort.id)
@@ -208,8 +209,10 @@ def built(tmp_path_factory):
     rows += [("lost", "lost.nrrd", "supine_mask.nrrd", 0, 0, 0), ("nowhere", None, None, 0, 0, 0)]
     cases = pd.DataFrame(rows, columns=["sample_id", "ct", "mask", "x", "y", "z"])
     seeds = bank.seed_points(cases.rename(columns={"ct": "image"}), trials=2, sigma_mm=1)
-    made = bank.build(folder / "run", "own", seeds, root=folder, workers=1)
-    return SimpleNamespace(bank=made, images=Images(cases.drop(columns=list("xyz")), folder))
+    masks = cases.set_index("sample_id")["mask"]
+    made = bank.build(folder / "run", "own", seeds, root=folder, workers=1, masks=masks)
+    bare = bank.build(folder / "bare", "own", seeds, root=folder, workers=1, masks=masks.drop("supine") + "x")
+    return SimpleNamespace(bank=made, bare=bare)
 
 
 def test_banks_count_what_the_border_cuts_off_and_who_is_left_out(built):
@@ -218,6 +221,7 @@ def test_banks_count_what_the_border_cuts_off_and_who_is_left_out(built):
     assert list(rows["spacing, mm"]) == ["1 x 1 x 1", "1.5 x 0.75 x 0.75"]
     assert list(rows["rows"]) == [15, 15] and list(rows["samples"]) == [5, 5]
     assert list(rows["seed outside"]) == [3, 3] and list(rows["left out"]) == [6, 6]
+    assert list(rows["without mask"]) == [0, 0] and list(pages.banks(built.bare)["without mask"]) == [5, 5]
     assert rows.loc["iso_1mm", "cut off"] == 6  # 90 mm in x are needed by the other geometry
     for name, path in built.bank.paths.items():
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
@@ -226,15 +230,16 @@ def test_banks_count_what_the_border_cuts_off_and_who_is_left_out(built):
 
 def test_views_are_the_first_tumours_once_each(built):
     found = bank.Bank(built.bank.paths["iso_1mm"])
-    views = pages.views(found, built.images)
+    views = pages.views(found)
     assert sorted(views.titles) == sorted([*UPRIGHT, "border", "outside"])
     assert {patch.shape for patch in views.patches} == {pages.VIEW}
     assert views.spacings == [(1.0, 1.0, 1.0)] * 5
-    fewer = pages.views(found, built.images, most=2)
+    fewer = pages.views(found, most=2)
     assert fewer.titles == views.titles[:2] and len(fewer.patches) == len(fewer.outlines) == 2
     whole = dict(zip(views.titles, views.outlines, strict=True))
-    assert whole["border"] is None and whole["outside"] is None
     assert all(whole[name].any() for name in UPRIGHT)
+    patch = views.patches[views.titles.index("border")]
+    assert whole["border"].any() and not whole["border"][patch == AIR].any()  # what is padded is no tumour
 
 
 def resampled(array, ct, seed, order):
@@ -251,7 +256,7 @@ def resampled(array, ct, seed, order):
 @pytest.mark.parametrize("name", UPRIGHT)
 def test_the_outline_is_the_mask_where_the_patch_is(built, name):
     found = bank.Bank(built.bank.paths["iso_1mm"])
-    views = pages.views(found, built.images)
+    views = pages.views(found)
     at, ct = views.titles.index(name), ct_of(name)
     seed = ct.to_physical([57, 50, 17])
     assert np.abs(views.patches[at] - resampled(ct.array, ct, seed, 1)).max() <= 0.51  # rounded
@@ -262,20 +267,8 @@ def test_the_outline_is_the_mask_where_the_patch_is(built, name):
     assert views.outlines[at].sum() == pytest.approx(volume, rel=0.1)  # mm3
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda cases: cases.drop(columns="mask"),
-        lambda cases: cases.assign(mask=np.nan),
-        lambda cases: cases.assign(mask="no_such_file.nrrd"),
-        lambda cases: cases.assign(mask=cases["ct"] + "x"),
-        lambda cases: cases.assign(sample_id="of another name"),
-    ],
-    ids=["no column", "empty", "no file", "no file either", "not a case"],
-)
-def test_without_a_mask_to_read_there_is_a_view_without_outline(built, change):
-    images = Images(change(built.images.cases), built.images.root)
-    views = pages.views(bank.Bank(built.bank.paths["iso_1mm"]), images)
+def test_without_a_mask_to_read_there_is_a_view_without_outline(built):
+    views = pages.views(bank.Bank(built.bare.paths["iso_1mm"]))
     assert len(views.patches) == 5 and views.outlines == [None] * 5
 
 

@@ -166,6 +166,10 @@ def load(run: str | Path, cohort: str, models: Sequence[str], annotations: pd.Da
 
     Returns the joined tables, ``vectors`` by model and ``unmatched`` with a column model, and the provenance of
     each model's table.
+
+    A table whose parameters say ``standardise: true`` holds raw features of many units; its columns get mean 0 and
+    standard deviation 1 over the samples returned, constant ones 0, without a look at labels. Cosine distance between
+    raw features would be that of the one with the largest numbers alone.
     """
     missing = [model for model in models if not path_of(run, cohort, model).exists()]
     if missing:
@@ -180,9 +184,17 @@ def load(run: str | Path, cohort: str, models: Sequence[str], annotations: pd.Da
     if common.empty:
         raise EmbeddingError(f"{cohort}: no sample has embeddings of all of {', '.join(models)}")
     shared = annotations[annotations["sample_id"].isin(common)].reset_index(drop=True)
-    vectors = {model: join(table, shared).vectors for model, table in tables.items()}
+    vectors = {model: _scaled(join(table, shared).vectors, table.provenance) for model, table in tables.items()}
     unmatched = pd.concat([each.unmatched.assign(model=model) for model, each in joined.items()], ignore_index=True)
     return Joined(shared, vectors, unmatched), {model: table.provenance for model, table in tables.items()}
+
+
+def _scaled(vectors: np.ndarray, provenance: Mapping) -> np.ndarray:
+    if provenance.get("parameters", {}).get("standardise") is not True:
+        return vectors
+    spread = vectors.std(axis=0, dtype=np.float64)
+    constant = (vectors == vectors[0]).all(axis=0)
+    return ((vectors - vectors.mean(axis=0, dtype=np.float64)) / np.where(constant, np.inf, spread)).astype(np.float32)
 
 
 def coverage(joined: Joined) -> pd.DataFrame:

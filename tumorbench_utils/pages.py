@@ -8,11 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from . import imaging, patches
 from .annotations import Annotations
 from .bank import Bank, Built
 from .cohorts.base import Cohort, Endpoint
-from .curation import UNREADABLE, Images, Measured, Selected, read_segments
+from .curation import Measured, Selected
 from .sources import Zenodo
 
 NOTICE = '<p class="tb-notice">phantom: computed images of no patient, to test the machinery and to learn it</p>\n'
@@ -162,7 +161,8 @@ def _figure(value: float) -> str:
 def banks(built: Built) -> pd.DataFrame:
     """The banks of a run in a table: geometry, spacing, rows, what the border does, size on disk.
 
-    "cut off" are patches that the border clamps, "seed outside" those whose seed point lies outside the image.
+    "cut off" are patches that the border clamps, "seed outside" those whose seed point lies outside the image;
+    "without mask" counts samples, for which ``mask_reason`` of the bank's rows says why.
     """
     rows = []
     for name, path in built.paths.items():
@@ -176,40 +176,22 @@ def banks(built: Built) -> pd.DataFrame:
             "cut off": int(found.rows["clamped"].sum()),
             "seed outside": int(found.rows["outside"].sum()),
             "left out": len(found.excluded),
+            "without mask": found.rows.loc[found.rows["mask_reason"] != "", "sample_id"].nunique(),
             "MB": size / 1e6,
         }
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def views(found: Bank, images: Images, segment: str = "", most: int = SHOWN) -> Views:
-    """The first tumours of a bank for a montage, with the outline of each mask on the grid of its patch."""
-    masks = images.cases.set_index("sample_id")
-    shown = Views([], [], [], [])
-    for row in found.rows[found.rows["trial"] == 0].head(most).itertuples():
-        shown.patches.append(found.patch(row, VIEW))
-        shown.spacings.append(found.spacing)
-        shown.outlines.append(_outline(row, found, images.root, masks, segment))
-        shown.titles.append(str(row.sample_id))
-    return shown
-
-
-def _outline(row, found: Bank, root, cases: pd.DataFrame, segment: str) -> np.ndarray | None:
-    """The mask of a sample on the grid of its patch; None if there is none to read, or if the border cuts it off."""
-    if row.sample_id not in cases.index or "mask" not in cases or row.clamped:
-        return None
-    case = cases.loc[row.sample_id]
-    if pd.isna(case["mask"]):
-        return None
-    try:
-        ct = imaging.read_ct(root / case["ct"])
-        mask = read_segments(root / case["mask"], ct, segment)
-    except UNREADABLE:  # which the table of cases that could not be measured says
-        return None
-    drawn = imaging.Volume(mask.astype(np.float32), ct.origin, ct.spacing, ct.direction, ct.source, ct.frame)
-    grid = patches.released_grid(drawn, found.spacing)
-    low, high = patches.crop(grid.voxel([row.x, row.y, row.z]), np.array(VIEW), grid.shape)
-    return patches.sample(drawn, grid, low, high) > 0.5
+def views(found: Bank, most: int = SHOWN) -> Views:
+    """The first tumours of a bank for a montage, with the outline of each mask, None for a sample without one."""
+    rows = list(found.rows[found.rows["trial"] == 0].head(most).itertuples())
+    return Views(
+        [found.patch(row, VIEW) for row in rows],
+        [found.spacing] * len(rows),
+        [found.mask(row, VIEW) for row in rows],
+        [str(row.sample_id) for row in rows],
+    )
 
 
 def summary(

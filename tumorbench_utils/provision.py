@@ -23,7 +23,7 @@ def ensure(run: str | Path, cohort: str, geometries: Sequence[Geometry], workers
     Only phantoms and the two real CTs can be made from nothing; for another cohort :class:`ProvisionError` says which
     notebook to run with which parameters. What is there is left alone.
     """
-    lacking = [grid for grid in geometries if not (bank.path_of(run, cohort, grid.id) / bank.ROWS).exists()]
+    lacking = [grid for grid in geometries if not bank.path_of(run, cohort, grid.id).exists()]
     table = annotations.path_of(run, cohort)
     if table.exists() and not lacking:
         return

@@ -23,9 +23,10 @@ def load(name: str) -> dict:
     base = content.pop("extends", None)
     profile = merge(load(base), content) if base else content
     check(profile, path)
-    for page in unavailable(profile):
+    lacking = unavailable(profile)
+    for page in lacking:
         del profile["pages"][EXTRACTION][page]
-    return profile
+    return {**profile, "left_out": lacking} if lacking else profile
 
 
 def unavailable(profile: dict) -> list[str]:

@@ -7,6 +7,7 @@ without a rerun; code and outputs are those of the run.
 import argparse
 import json
 import shutil
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -14,9 +15,9 @@ import pandas as pd
 import run_profile
 import yaml
 
-from tumorbench_utils import plots, published
+from tumorbench_utils import cards, plots, published
 from tumorbench_utils.cohorts import COHORTS, STUDY
-from tumorbench_utils.models import MODELS, TEN
+from tumorbench_utils.models import MODELS, TEN, Control, Model
 
 ROOT = Path(__file__).parents[1]
 PARTS = {
@@ -49,6 +50,8 @@ def stage(run: Path, profile: dict) -> Path:
     (generated / "headline.md").write_text(headline(run))
     (generated / "published_auc.md").write_text(published_auc())
     (generated / "models_table.md").write_text(models_table())
+    (generated / "further_models_table.md").write_text(models_table(model for model in MODELS if model.id not in TEN))
+    (generated / "models_left_out.md").write_text(left_out(profile))
     (generated / "cohorts_table.md").write_text(cohorts_table())
     return book
 
@@ -204,25 +207,18 @@ def published_auc() -> str:
     return markdown_table(["model", *(cohort.title for cohort in cohorts)], rows)
 
 
-def models_table() -> str:
-    """The ten models as the registry has them."""
-    head = ["model", "learnt by", "architecture", "pretraining data", "dimensions", "million parameters (paper)"]
-    head += ["licence of code", "licence of weights", "overlap with the cohorts"]
-    rows = [
-        [
-            f"{model.title} ({model.year}) {{cite}}`{model.citation}`",
-            model.objective,
-            model.architecture,
-            model.pretraining,
-            f"{model.dim:,}",
-            f"{model.parameters_encoder:.1f} ({model.parameters_paper:.1f})",
-            model.code_licence,
-            model.weights_licence,
-            model.overlap,
-        ]
-        for model in TEN
-    ]
-    return markdown_table(head, rows)
+def models_table(models: Iterable[Model | Control] = tuple(TEN)) -> str:
+    """Models as the registry has them, the ten of the study by default."""
+    table = cards.models_table(models)
+    return markdown_table(list(table), table.to_numpy().tolist())
+
+
+def left_out(profile: dict) -> str:
+    """A notice of the models whose pages this run lacks, since their weights are not installed; empty if none."""
+    names = [MODELS.get(page).title for page in profile.get("left_out", [])]
+    if not names:
+        return ""
+    return f'<p class="tb-notice">not in this run, as the weights are not installed: {", ".join(names)}</p>\n'
 
 
 def cohorts_table() -> str:

@@ -141,10 +141,25 @@ def test_a_larger_profile_holds_every_page_of_a_smaller_one(smaller, larger):
     small, large = run_profile.load(smaller), run_profile.load(larger)
     for stage, page, given in pages(small):
         there = large["pages"][stage][page]
+        if given.get("weights") == "random":  # a stand-in where no hub can be reached
+            given = {name: value for name, value in given.items() if name != "weights"}
         for name, value in given.items():
             assert set(value) <= set(there[name]) if isinstance(value, list) else value == there[name]
     for cohort, options in small["cohorts"].items():
         assert set(options.get("sources", [])) <= set(large["cohorts"][cohort].get("sources", []))
+
+
+def test_a_model_whose_weights_are_not_installed_is_left_out_and_named(config, monkeypatch):
+    given = {"model": "astra", "cohorts": ["dlcs"]}
+    pages = {run_profile.CURATION: {"dlcs": DLCS}, run_profile.EXTRACTION: {"astra": given}}
+    config("trained", {"extends": "good", "cohorts": {"dlcs": None}, "pages": pages})
+    assert "left_out" not in run_profile.load("trained")
+    monkeypatch.setattr(run_profile.models, "installed", lambda model: model.id != "astra")
+    profile = run_profile.load("trained")
+    assert profile["left_out"] == ["astra"] and profile["pages"][run_profile.EXTRACTION] == {}
+    pages[run_profile.EXTRACTION]["astra"] = given | {"weights": "random"}
+    config("untrained", {"extends": "good", "cohorts": {"dlcs": None}, "pages": pages})
+    assert "left_out" not in run_profile.load("untrained")
 
 
 EXTRACTED = {

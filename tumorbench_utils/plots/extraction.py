@@ -290,8 +290,8 @@ def projection(found: Diagnosis, annotations: pd.DataFrame) -> Figure:
                 axes[-1].scatter(*points[~known].T, size, **HOLLOW)
             low, high = np.nanmin(volumes), np.nanmax(volumes)
             norm = matplotlib.colors.LogNorm(low, high if high > low else low * 1.1)
-            drawn = axes[-1].scatter(*points[known].T, size, volumes[known], cmap="viridis", norm=norm, edgecolor=MUTED,
-                                    linewidth=0.6)  # fmt: skip
+            rim = {"edgecolor": MUTED, "linewidth": 0.6 if size > 12 else 0.25}  # both ends are seen on any page
+            drawn = axes[-1].scatter(*points[known].T, size, volumes[known], cmap="viridis", norm=norm, **rim)
             bar = figure.colorbar(drawn, ax=axes[-1], location="top", aspect=18, pad=0.02)
             bar.set_ticks(_decades(low, high))
             bar.ax.minorticks_off()
@@ -341,7 +341,7 @@ def recipes(compared: Comparison, names: tuple[str, str] = ("benchmark", "author
         top.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         top.set_ylim(0, max(counts.max(), chance.max()) * 1.12)
         top.grid(axis="x", visible=False)
-        bottom.plot(dots["first"], dots["second"], "o", color=OURS, markersize=3, alpha=0.35, markeredgewidth=0)
+        bottom.plot(dots["first"], dots["second"], "o", color=OURS, markersize=3, alpha=0.5, markeredgewidth=0)
         words = f"Distances: Spearman {compared.spearman:.2f}" if np.isfinite(compared.spearman) else "Distances"
         if np.isfinite(compared.cka_debiased):
             words += f"; CKA {compared.cka:.2f}, without bias {compared.cka_debiased:.2f}"

@@ -1,0 +1,134 @@
+"""Figures, captions and sentences of the page of one model, from small embeddings and a bank of the two real CTs."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tumorbench_utils import diagnostics, model_pages, provision
+from tumorbench_utils.models import MODELS, Model, Recipe, ready
+from tumorbench_utils.patches import BENCHMARK
+
+torch = pytest.importorskip("torch")
+
+
+def embed(encoder, batch):
+    return encoder(batch)
+
+
+def build():
+    return torch.nn.Sequential(torch.nn.AvgPool3d(12), torch.nn.Flatten(), torch.nn.Linear(64, 5))
+
+
+SMALL = Model(
+    id="small",
+    title="Small",
+    build=build,
+    benchmark=Recipe(BENCHMARK[0], "SPL", (48, 48, 48), ((-1024, 0), (2048, 1)), 5, embed),
+)
+CONTROL = ready(MODELS.get("volume"))
+TIMINGS = pd.DataFrame(
+    {"name": ["a", "b"], "cohort": "phantom", "images": [24, 0], "seconds": [6.0, np.nan], "peak_bytes": [2e8, np.nan]}
+)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return ready(SMALL, weights="random", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    provision.ensure(folder, "lung_ct", BENCHMARK[:1], workers=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found():
+    generator = np.random.default_rng(0)
+    names, volumes = [f"s{n}" for n in range(40)], generator.lognormal(size=40)
+    return {
+        name: diagnostics.diagnose(generator.normal(size=(40, 8)) + 3, names, volumes)
+        for name in ("small.benchmark", "small.authors")
+    }
+
+
+@pytest.mark.parametrize(
+    ("cohort", "expected"), [("phantom", "phantom, untrained"), ("lung_ct", "untrained"), ("", "untrained")]
+)
+def test_untrained_weights_and_phantoms_are_marked(encoder, cohort, expected):
+    assert model_pages.mark(encoder, cohort) == expected
+
+
+def test_a_control_is_marked_by_its_cohort_alone():
+    assert (model_pages.mark(CONTROL, "phantom"), model_pages.mark(CONTROL, "rider")) == ("phantom", "")
+
+
+def test_what_the_weights_are(encoder):
+    assert "tb-notice" in model_pages.weights(encoder) and "untrained" in model_pages.weights(encoder)
+    assert model_pages.weights(CONTROL) == "*A control has no weights.*"
+
+
+def test_a_patch_is_shown_as_fed_and_in_hu_with_its_field(run, encoder):
+    shown = model_pages.seen(run, "lung_ct", encoder)
+    assert "patch of lung1, 48 × 48 × 48 mm along SPL" in shown.caption and "outline of the mask" in shown.caption
+    assert shown.svg.count("<image") == 6
+    alone = model_pages.seen(run, "lung_ct", CONTROL)
+    assert alone.svg.count("<image") == 3 and "control" in alone.caption
+
+
+def test_values_shown_are_those_of_the_recipe(encoder):
+    hu = np.array([-2000, -1024, 512, 2048, 3000], np.int16)
+    values, limits = model_pages._scaled(encoder, hu)
+    assert values.tolist() == [0, 0, 0.5, 1, 1] and limits == (0, 1)
+
+
+def test_throughput_counts_what_was_computed(encoder):
+    shown = model_pages.throughput(TIMINGS, encoder)
+    assert "24 patches in 6.0 s, 4 a second" in shown.caption and "On cpu, fp32." in shown.caption
+    assert "a, phantom: 4 patches a second" in shown.alt
+    assert model_pages.throughput(TIMINGS.assign(images=0), encoder) is None
+
+
+def test_captions_give_the_figures(found):
+    shown = model_pages.spectrum(found, "phantom", "phantom")
+    rank = found["small.benchmark"].spectrum.effective_rank
+    assert (
+        shown.caption.startswith("PHANTOM: Embeddings of phantom")
+        and f"small.benchmark: {rank:.1f} of at most 8" in shown.caption
+    )
+    table = pd.DataFrame({"label": [0.0, 1.0] * 20, "volume_ml": np.arange(1.0, 41)})
+    share = found["small.benchmark"].spectrum.shares[0]
+    assert (
+        f"40 tumours of phantom ({share:.0%} and"
+        in model_pages.projection(found["small.benchmark"], table, "phantom", "").caption
+    )
+
+
+def test_recipes_are_compared_with_chance(found):
+    generator = np.random.default_rng(1)
+    vectors = generator.normal(size=(40, 8))
+    compared = diagnostics.compare(vectors, vectors)
+    shown = model_pages.recipes(compared, ["benchmark", "authors"], "untrained")
+    assert f"of {compared.k} nearest neighbours 100% are shared, {compared.chance:.0%} by chance" in shown.caption
+    few = diagnostics.compare(vectors[:2], vectors[:2])
+    assert "2 samples are too few" in model_pages.recipes(few, ["benchmark", "authors"], "").caption
+
+
+def test_every_finding_bears_the_mark_and_what_is_lost_is_counted(found):
+    lost = pd.DataFrame({"cohort": "x", "sample_id": ["a", "a", "b"], "trial": 0, "name": ["m", "n", "m"]})
+    points = model_pages.findings(found, None, lost, "phantom", "phantom, untrained").splitlines()
+    assert all(point.startswith("- PHANTOM, UNTRAINED: ") for point in points)
+    assert points[-1].endswith("2 seed points have no vector.")
+    assert "Every seed point" in model_pages.findings(found, None, lost.head(0), "phantom", "")
+
+
+def test_numbers_are_tidy(found):
+    compared = diagnostics.compare(np.eye(12)[:, :8] + 1, np.eye(12)[:, :8] + 1)
+    table = model_pages.tidy(SMALL, found, compared, "phantom")
+    assert list(table) == ["model", "cohort", "embedding", "quantity", "value"]
+    assert set(table["embedding"]) == {"small.benchmark", "small.authors", "small.benchmark v. small.authors"}
+    assert not table.duplicated(["embedding", "quantity"]).any()
+    assert re.fullmatch("small", table["model"].unique()[0]) and table["value"].dtype == float

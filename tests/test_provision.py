@@ -1,0 +1,64 @@
+"""What a later notebook needs of data curation: made for the open cohorts, asked for otherwise."""
+
+import shutil
+
+import pandas as pd
+import pytest
+
+from tumorbench_utils import annotations, bank, provision
+from tumorbench_utils.bank import Bank
+from tumorbench_utils.models import geometries
+from tumorbench_utils.patches import BENCHMARK, Geometry
+
+SMALL = Geometry("small", (2, 2, 2), (16, 16, 16), "exact")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of the two real CTs, with one grid of the benchmark."""
+    folder = tmp_path_factory.mktemp("run")
+    provision.ensure(folder, "lung_ct", BENCHMARK[:1], workers=1)
+    return folder
+
+
+def test_the_two_real_tumours_get_table_bank_and_masks(run):
+    table = annotations.read(annotations.path_of(run, "lung_ct")).set_index("sample_id")
+    found = Bank(bank.path_of(run, "lung_ct", "iso_1mm"))
+    assert sorted(found.rows["sample_id"]) == ["lung1", "lung2"] == sorted(table.index)
+    for row in found.rows.itertuples():
+        mask = found.mask(row, (48, 48, 48))
+        assert mask[24, 24, 24] or mask[22:27, 22:27, 22:27].any()
+        assert (
+            mask.sum() / 1000 == pytest.approx(table["volume_ml"][row.sample_id], rel=0.1) or row.sample_id == "lung2"
+        )
+
+
+def test_what_is_there_is_left_alone_and_only_what_lacks_is_made(run):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    provision.ensure(run, "lung_ct", [*BENCHMARK[:1], SMALL], workers=1)
+    after = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    assert {path: after[path] for path in before} == before
+    assert len(Bank(bank.path_of(run, "lung_ct", "small")).rows) == 2
+    shutil.rmtree(bank.path_of(run, "lung_ct", "small"))
+
+
+def test_phantoms_are_as_many_as_data_curation_made(tmp_path, monkeypatch):
+    monkeypatch.setitem(provision.OPEN, "phantom", {"cases": 2, "retests": 1})
+    provision.ensure(tmp_path, "phantom", [SMALL], workers=1)
+    monkeypatch.setitem(provision.OPEN, "phantom", {"cases": 5, "retests": 1})
+    provision.ensure(tmp_path, "phantom", BENCHMARK[:1], workers=1)
+    assert len(pd.read_csv(tmp_path / "images" / "phantom" / "cases.csv")) == 3
+    kept = [len(Bank(bank.path_of(tmp_path, "phantom", each)).rows) for each in ("small", "iso_1mm")]
+    assert kept == [2, 2]  # a retest has no label of its own
+    assert len(annotations.read(annotations.path_of(tmp_path, "phantom"))) == 2
+
+
+def test_another_cohort_is_asked_for_with_the_notebook_s_parameters(tmp_path):
+    with pytest.raises(provision.ProvisionError, match=r"1_data_curation.ipynb with cohort=rider.*\['iso_1mm', 'ct_cl"):
+        provision.ensure(tmp_path, "rider", BENCHMARK)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_grids_of_recipes_have_distinct_ids_and_fit_their_recipes():
+    assert list(geometries())[:2] == ["iso_1mm", "ct_clip"]
+    assert all(name == grid.id for name, grid in geometries().items())

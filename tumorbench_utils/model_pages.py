@@ -1,0 +1,137 @@
+"""Figures with their captions, and the closing sentences, of the page of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from . import bank, cards, plots
+from .diagnostics import Comparison, Diagnosis
+from .models import Control, Described, Encoder, Model
+from .patches import AIR, AXES
+from .plots import Shown
+
+VIEW = (48, 48, 48)  # voxels of a patch shown for a control, which has no size of its own
+SOFT_TISSUE = (40, 400)  # centre and width, HU
+
+
+def mark(encoder: Encoder | Described, cohort: str = "") -> str:
+    """What every figure of an embedding bears: phantom data, untrained weights, both or none ("")."""
+    untrained = isinstance(encoder, Encoder) and encoder.weights.kind == "random"
+    return ", ".join([*(["phantom"] if cohort == "phantom" else []), *(["untrained"] if untrained else [])])
+
+
+def weights(encoder: Encoder | Described) -> str:
+    """What an encoder was filled with, as Markdown."""
+    if isinstance(encoder, Described):
+        return "*A control has no weights.*"
+    return cards.weights_sentence(encoder.weights)
+
+
+def seen(run: str | Path, cohort: str, encoder: Encoder | Described) -> Shown:
+    """A patch of a cohort in three planes: as the encoder sees it, and in HU, with the outline of the mask."""
+    control = isinstance(encoder, Described)
+    geometry = encoder.geometry if control else encoder.recipe.geometry
+    size, axes, pad = (VIEW, "RAS", AIR) if control else (encoder.recipe.size, encoder.recipe.axes, encoder.recipe.pad)
+    found = bank.Bank(bank.path_of(run, cohort, geometry.id))
+    row = next(found.rows.sort_values("clamped", kind="stable").itertuples())  # whole, if one is
+    hu, mask = found.patch(row, size, axes, pad), found.mask(row, size, axes)
+    values, limits = (None, None) if control else _scaled(encoder, hu)
+    marked = "phantom" if cohort == "phantom" else ""  # weights play no part in it
+    figure = plots.seen(hu, axes, geometry, values, limits=limits, mask=mask, window=SOFT_TISSUE, mark=marked)
+    steps = (geometry.spacing[AXES[way][0]] for way in axes)
+    field = " × ".join(f"{step * n:g}" for step, n in zip(steps, size, strict=True))
+    how = "What a control is computed from" if control else f"Recipe {encoder.recipe_name}"
+    what = f"{how}: patch of {row.sample_id}, {field} mm along {axes}, in three planes through the seed point (cross)"
+    outline = "" if mask is None else "; line: outline of the mask"
+    alt = f"Three planes through the tumour {row.sample_id}" + ("." if control else ", twice: as fed, and in HU.")
+    return Shown(figure, f"{what}{outline}.", alt, marked)
+
+
+def _scaled(encoder: Encoder, hu: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
+    """A patch as the recipe scales it, and the values that its window leads to."""
+    import torch
+
+    values = encoder.recipe.scaled(torch.from_numpy(np.ascontiguousarray(hu))).numpy()
+    return values, (encoder.recipe.window[0][1], encoder.recipe.window[-1][1])
+
+
+def throughput(timings: pd.DataFrame, encoder: Encoder | Described) -> Shown | None:
+    """How fast the patches were embedded; None if all tables were there. ``timings`` has a column cohort."""
+    done = timings[timings["images"] > 0]
+    if done.empty:
+        return None
+    rates = "; ".join(
+        f"{row.name}, {row.cohort}: {row.images / row.seconds:.3g} patches a second"
+        for row in done.itertuples(index=False)
+    )
+    where = "" if isinstance(encoder, Described) else f" On {encoder.device.type}, {encoder.precision}."
+    return Shown(plots.throughput(done), f"{cards.timing_sentence(timings)}{where}", f"Bars. {rates}.", mark(encoder))
+
+
+def spectrum(found: Mapping[str, Diagnosis], cohort: str, marked: str) -> Shown:
+    """Spectrum, norms and similarities of embeddings of a cohort."""
+    ranks = "; ".join(f"{name}: {_rank(each)}" for name, each in found.items())
+    caption = (
+        f"Embeddings of {cohort}. Share of the variance by component (dashed: effective rank), lengths of the vectors, "
+        f"and cosine similarity of all pairs. Effective ranks: {ranks}."
+    )
+    return Shown(plots.spectrum(found), caption, f"Variance by component, lengths, similarities. {ranks}.", marked)
+
+
+def _rank(found: Diagnosis) -> str:
+    rank = found.spectrum.effective_rank
+    return "none" if np.isnan(rank) else f"{rank:.1f} of at most {found.spectrum.limit:,}"
+
+
+def projection(found: Diagnosis, annotations: pd.DataFrame, cohort: str, marked: str) -> Shown:
+    """The first two principal components of an embedding, by label and by volume."""
+    shares = " and ".join(f"{share:.0%}" for share in found.spectrum.shares[:2])
+    caption = (
+        f"The first two principal components of {found.samples:,} tumours of {cohort} ({shares} of the variance), "
+        "coloured by label (left) and by volume (right), where these are known."
+    )
+    alt = f"Scatter plots of two principal components, {shares} of the variance, by label and by volume."
+    return Shown(plots.projection(found, annotations), caption, alt, marked)
+
+
+def recipes(compared: Comparison, names: Sequence[str], marked: str) -> Shown:
+    """Whether two recipes give the same neighbours and distances."""
+    if not compared.k:
+        caption = f"{compared.samples:,} samples are too few to compare recipes."
+        return Shown(plots.recipes(compared, tuple(names)), caption, caption, marked)
+    shared = f"of {compared.k} nearest neighbours {compared.overlap:.0%} are shared, {compared.chance:.0%} by chance"
+    caption = (
+        f"Recipe {names[0]} against {names[1]}, the same tumours and weights: {shared} (left); cosine distances of "
+        "pairs under both (right)."
+    )
+    return Shown(plots.recipes(compared, tuple(names)), caption, f"Histogram and scatter plot: {shared}.", marked)
+
+
+def findings(
+    found: Mapping[str, Diagnosis], compared: Comparison | None, lost: pd.DataFrame, cohort: str, marked: str
+) -> str:
+    """What the page shows, as a Markdown list; every sentence bears the mark."""
+    points = [point for name, each in found.items() for point in cards.findings(each, f"{name} on {cohort}")]
+    if compared is not None:
+        points += cards.recipes_findings(compared, "Benchmark against authors")
+    seeds = len(lost.drop_duplicates(["cohort", "sample_id", "trial"])) if len(lost) else 0
+    points.append(
+        f"{seeds:,} seed points have no vector." if seeds else "Every seed point of the banks has its vector."
+    )
+    opening = f"{marked.upper()}: " if marked else ""
+    return "\n".join(f"- {opening}{point}" for point in points)
+
+
+def tidy(
+    model: Model | Control, found: Mapping[str, Diagnosis], compared: Comparison | None, cohort: str
+) -> pd.DataFrame:
+    """Everything on the page that is one number: model, cohort, embedding, quantity, value."""
+    parts = [each.table().assign(embedding=name) for name, each in found.items()]
+    if compared is not None:
+        parts.append(compared.table().assign(embedding=" v. ".join(found)))
+    table = pd.concat(parts, ignore_index=True).assign(model=model.id, cohort=cohort)
+    return table[["model", "cohort", "embedding", "quantity", "value"]]
