@@ -507,3 +507,101 @@ def test_a_wrong_parameter_of_curation_is_told_and_no_table_is_written(tmp_path,
     assert page.done.returncode != 0
     assert told in page.done.stderr
     assert not (page.run / "annotations").exists() and not (page.run / "patches").exists()
+
+
+# Embedding extraction, run by itself
+
+
+EXTRACTION = ROOT / "notebooks" / "2_embedding_extraction.ipynb"
+
+
+class ModelPage(Page):
+    """The page of a model that the notebook made in ``folder``."""
+
+    def __init__(self, folder, **given):
+        self.folder, self.run = folder, folder / "mine"
+        folder.mkdir(exist_ok=True)
+        self.done = execute(EXTRACTION, folder, {"run": str(self.run), **given})
+
+    def table(self, cohort, name):
+        return pd.read_parquet(self.run / "embeddings" / cohort / f"{name}.parquet")
+
+    def captions(self):
+        return re.findall(r"<figcaption>([^<]+)", "".join(self.shown))
+
+    @property
+    def shown(self):
+        return ["".join(output.get("data", {}).get("text/html", "")) for output in self.outputs]
+
+
+@pytest.fixture(scope="module")
+def untrained(phantoms, tmp_path_factory):
+    folder = beside(phantoms, tmp_path_factory.mktemp("untrained"), "annotations", "patches", "images")
+    given = {"model": "models_genesis", "recipes": ["benchmark", "authors"], "weights": "random"}
+    return ModelPage(folder, **given).checked()
+
+
+def test_an_untrained_model_under_both_recipes(untrained, phantoms):
+    for cohort, samples in (("phantom", 3), ("lung_ct", 2)):
+        for recipe, dim in (("benchmark", 4096), ("authors", 512)):
+            table = untrained.table(cohort, f"models_genesis.{recipe}.untrained")
+            assert len(table) == samples and {len(vector) for vector in table["embedding"]} == {dim}
+    results = pd.read_csv(untrained.run / "results/2_embedding_extraction/models_genesis.csv")
+    names = [f"models_genesis.{recipe}.untrained" for recipe in ("benchmark", "authors")]
+    assert list(results["embedding"].unique()) == [*names, " v. ".join(names)]
+    assert "untrained: weights as drawn at random" in untrained.text
+    assert "Every seed point of the banks has its vector." in untrained.text
+
+
+def test_every_figure_of_untrained_weights_and_phantoms_says_so(untrained):
+    captions = untrained.captions()
+    marks = [caption.split(":")[0] for caption in captions]
+    assert len(captions) == 6
+    assert sorted(set(marks)) == ["PHANTOM, UNTRAINED", "Recipe authors", "Recipe benchmark", "UNTRAINED"]
+    assert all("lung" in caption for caption in captions if caption.startswith("Recipe "))  # a real patch, as fed
+
+
+def test_a_second_run_leaves_the_tables_alone(untrained):
+    before = untrained.files("embeddings")
+    given = {"model": "models_genesis", "recipes": ["benchmark", "authors"], "weights": "random"}
+    again = ModelPage(untrained.folder, **given).checked()
+    assert again.files("embeddings") == before
+    assert len(again.captions()) == 5  # there is no speed to show
+
+
+@pytest.mark.parametrize(("model", "dim"), [("volume", 2), ("radiomics", None)])
+def test_controls_come_from_table_and_mask(phantoms, tmp_path, model, dim):
+    folder = beside(phantoms, tmp_path / "run", "annotations", "patches", "images")
+    page = ModelPage(folder, model=model, cohorts=["phantom"]).checked()
+    table = page.table("phantom", model)
+    lengths = {len(vector) for vector in table["embedding"]}
+    assert len(table) == 3 and (lengths == {dim} if dim else min(lengths) > 80)
+    assert "A control has no weights." in page.text
+    assert all(caption.startswith("PHANTOM") for caption in page.captions()[1:])
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"modell": "suprem"}, "unknown parameter modell. Known: model, recipes"),
+        ({"model": "supreme"}, "unknown model 'supreme'. Did you mean 'suprem'?"),
+        ({"recipes": ["author"]}, "recipes are ['author']; it has benchmark"),
+        ({"model": "suprem", "weights": "mine.pth"}, "weights is 'mine.pth', neither"),
+        ({"device": "gpu"}, "device is 'gpu', must be auto, cuda"),
+        ({"cohorts": ["rider"]}, "Run notebooks/1_data_curation.ipynb with cohort=rider"),
+    ],
+    ids=lambda given: "-".join(given) if isinstance(given, dict) else "",
+)
+def test_a_wrong_parameter_of_extraction_is_told_and_no_table_is_written(tmp_path, given, told):
+    page = ModelPage(tmp_path, **given)
+    assert page.done.returncode != 0
+    assert told in page.done.stderr
+    assert not (page.run / "embeddings").exists()
+
+
+def test_weights_that_cannot_be_fetched_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    page = ModelPage(tmp_path / "run", model="ct_fm", cohorts=["lung_ct"])
+    assert "Go online (without HF_HUB_OFFLINE)" in page.done.stderr and "weights='<path>'" in page.done.stderr
+    assert not (page.run / "embeddings").exists()

@@ -3,7 +3,8 @@
 Both real lung tumour CTs with jittered seeds; the same random weights and the same patches, fp32, the device that
 `auto` finds. The released way reads and resamples the CT for every patch and embeds one at a time; its images are read
 by SimpleITK, which is faster than the ITK of the released code. The other loop takes its patches from the bank, one at
-a time, with the vector fetched after each. Then the peak memory of the loop itself, on banks of 50 and of 500 rows.
+a time, with the vector fetched after each. Then the peak memory of the loop itself by rows of the bank; it grows until
+what is read ahead is full, some five grains, and no further.
 """
 
 import subprocess
@@ -28,7 +29,7 @@ from tumorbench_utils.patches import BENCHMARK
 SEEDS = {"lung1": (-21.86, -120.54, -611.5), "lung2": (52.61, -95.87, -256.5)}
 TRIALS, RELEASED = 23, 2  # jittered seeds a tumour; patches a tumour that the released way embeds
 REPEATS = 3
-ROWS = (50, 500)
+ROWS = (50, 200, 500)
 
 
 def make_bank(run: Path, samples: int, trials: int) -> bank.Bank:

@@ -117,7 +117,7 @@ def _tumour(path: str, ct: imaging.Volume, job: _Job) -> imaging.Volume | str:
     except curation.UNREADABLE as error:
         return _reason(error, job)
     box = ndimage.find_objects(mask.view(np.uint8))[0]
-    return replace(ct, array=mask[box], origin=ct.to_physical([each.start for each in box[::-1]]))
+    return replace(ct, array=mask[box].copy(), origin=ct.to_physical([each.start for each in box[::-1]]))
 
 
 @dataclass(frozen=True)

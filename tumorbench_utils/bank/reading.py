@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..patches import AIR, AXES, crop, oriented, padded
 from .plans import EXCLUDED, MASKS, REGIONS, ROWS, SHAPE, START, VOXEL
-from .seeds import BankError
+from .seeds import NO_MASK, BankError
 
 
 class Bank:
@@ -28,6 +28,8 @@ class Bank:
         if not (self.path / ROWS).exists():
             raise BankError(f"{path}: no patch bank; the data curation notebook builds it")
         self.rows = pd.read_parquet(self.path / ROWS)
+        if "mask_reason" not in self.rows:  # of a bank from before there were masks
+            self.rows["mask_reason"] = NO_MASK
         self.excluded = pd.read_csv(self.path / EXCLUDED, dtype={"sample_id": str})
         self.spacing = tuple(zarr.open_group(self.path, mode="r").attrs["spacing_mm"])
         self._regions = zarr.open_array(self.path / REGIONS, mode="r")

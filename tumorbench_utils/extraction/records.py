@@ -55,7 +55,7 @@ def of_control(control: Control, annotations: Path) -> tuple[dict, dict]:
         raise ExtractionError(
             f"{annotations}: no annotation table, from which {control.id} reads; the data curation notebook writes it"
         )
-    parameters = {"recipe": None, "features": control.names(), "untrained": False}
+    parameters = {"recipe": None, "features": control.names(), "untrained": False, "standardise": control.standardise}
     return parameters, {"annotations": artefacts.sha256_of(annotations), "code": code_sha256([control.features])}
 
 
