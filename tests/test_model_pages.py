@@ -72,10 +72,10 @@ def test_what_the_weights_are(encoder):
 
 
 def test_a_patch_is_shown_as_fed_and_in_hu_with_its_field(run, encoder):
-    shown = model_pages.seen(run, "lung_ct", encoder)
+    shown = model_pages.seen(run, "lung_ct", encoder, "lung1")
     assert "patch of lung1, 48 × 48 × 48 mm along SPL" in shown.caption and "outline of the mask" in shown.caption
     assert shown.svg.count("<image") == 6
-    alone = model_pages.seen(run, "lung_ct", CONTROL)
+    alone = model_pages.seen(run, "lung_ct", CONTROL, "lung1")
     assert alone.svg.count("<image") == 3 and "control" in alone.caption
 
 
@@ -117,12 +117,37 @@ def test_recipes_are_compared_with_chance(found):
     assert "2 samples are too few" in model_pages.recipes(few, ["benchmark", "authors"], "").caption
 
 
-def test_every_finding_bears_the_mark_and_what_is_lost_is_counted(found):
+def test_every_part_of_the_findings_bears_the_mark_and_what_is_lost_is_counted(found):
     lost = pd.DataFrame({"cohort": "x", "sample_id": ["a", "a", "b"], "trial": 0, "name": ["m", "n", "m"]})
     points = model_pages.findings(found, None, lost, "phantom", "phantom, untrained").splitlines()
-    assert all(point.startswith("- PHANTOM, UNTRAINED: ") for point in points)
-    assert points[-1].endswith("2 seed points have no vector.")
-    assert "Every seed point" in model_pages.findings(found, None, lost.head(0), "phantom", "")
+    parts = [point for point in points if point.startswith("- ")]
+    assert len(parts) == 3 and all(part.startswith("- **PHANTOM, UNTRAINED: ") for part in parts)
+    assert all(point.startswith(("- ", "  - ")) for point in points)
+    assert points[-1] == "  - 2 seed points have no vector."
+    assert "No seed point" in model_pages.findings(found, None, lost.head(0), "phantom", "")
+
+
+def test_the_patch_shown_is_one_that_no_border_cuts_off_if_there_is_one(run, encoder, monkeypatch):
+    assert model_pages.whole(run, "lung_ct", [encoder, CONTROL]) == "lung1"
+    real = model_pages.bank.Bank
+
+    def cut(path):
+        found = real(path)
+        found.rows = found.rows.assign(clamped=found.rows["sample_id"] == "lung1")
+        return found
+
+    monkeypatch.setattr(model_pages.bank, "Bank", cut)
+    assert model_pages.whole(run, "lung_ct", [encoder]) == "lung2"
+
+
+def test_speed_is_remembered_where_the_tables_were_there(tmp_path):
+    path = tmp_path / "timings.csv"
+    assert model_pages.remembered(TIMINGS, path) is TIMINGS
+    TIMINGS.to_csv(path, index=False)
+    later = TIMINGS.assign(images=0, seconds=np.nan, status="was there")
+    found = model_pages.remembered(later, path).set_index("name")
+    assert found["images"].to_dict() == {"a": 24, "b": 0} and found["seconds"]["a"] == 6
+    assert model_pages.remembered(TIMINGS, path).set_index("name")["images"].to_dict() == {"a": 24, "b": 0}
 
 
 def test_numbers_are_tidy(found):

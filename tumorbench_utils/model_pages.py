@@ -31,13 +31,19 @@ def weights(encoder: Encoder | Described) -> str:
     return cards.weights_sentence(encoder.weights)
 
 
-def seen(run: str | Path, cohort: str, encoder: Encoder | Described) -> Shown:
-    """A patch of a cohort in three planes: as the encoder sees it, and in HU, with the outline of the mask."""
-    control = isinstance(encoder, Described)
-    geometry = encoder.geometry if control else encoder.recipe.geometry
+def whole(run: str | Path, cohort: str, encoders: Sequence[Encoder | Described]) -> str:
+    """The first sample of a cohort whose patch the border of the image cuts off for none of the encoders, if any."""
+    banks = [bank.Bank(bank.path_of(run, cohort, each.geometry.id)) for each in encoders]
+    cut = pd.concat([each.rows for each in banks]).groupby("sample_id", sort=False)["clamped"].any()
+    return cut.sort_values(kind="stable").index[0]
+
+
+def seen(run: str | Path, cohort: str, encoder: Encoder | Described, sample_id: str) -> Shown:
+    """The patch of a sample in three planes: as the encoder sees it, and in HU, with the outline of the mask."""
+    control, geometry = isinstance(encoder, Described), encoder.geometry
     size, axes, pad = (VIEW, "RAS", AIR) if control else (encoder.recipe.size, encoder.recipe.axes, encoder.recipe.pad)
     found = bank.Bank(bank.path_of(run, cohort, geometry.id))
-    row = next(found.rows.sort_values("clamped", kind="stable").itertuples())  # whole, if one is
+    row = next(found.rows[found.rows["sample_id"] == sample_id].itertuples())
     hu, mask = found.patch(row, size, axes, pad), found.mask(row, size, axes)
     values, limits = (None, None) if control else _scaled(encoder, hu)
     marked = "phantom" if cohort == "phantom" else ""  # weights play no part in it
@@ -59,8 +65,20 @@ def _scaled(encoder: Encoder, hu: np.ndarray) -> tuple[np.ndarray, tuple[float, 
     return values, (encoder.recipe.window[0][1], encoder.recipe.window[-1][1])
 
 
+def remembered(timings: pd.DataFrame, path: str | Path) -> pd.DataFrame:
+    """``timings``, those of tables that were there already as an earlier run of the page measured and kept them."""
+    if not Path(path).exists() or not (timings["images"] == 0).any():
+        return timings
+    before = pd.read_csv(path)
+    before = before[before["images"] > 0].set_index(["name", "cohort"])
+    keys = pd.MultiIndex.from_frame(timings[["name", "cohort"]])
+    known = (timings["images"] == 0).to_numpy() & keys.isin(before.index)
+    kept = before.loc[keys[known]].reset_index()
+    return pd.concat([timings[~known], kept], ignore_index=True)
+
+
 def throughput(timings: pd.DataFrame, encoder: Encoder | Described) -> Shown | None:
-    """How fast the patches were embedded; None if all tables were there. ``timings`` has a column cohort."""
+    """How fast the patches were embedded; None if that is not known. ``timings`` has a column cohort."""
     done = timings[timings["images"] > 0]
     if done.empty:
         return None
@@ -105,8 +123,8 @@ def recipes(compared: Comparison, names: Sequence[str], marked: str) -> Shown:
         return Shown(plots.recipes(compared, tuple(names)), caption, caption, marked)
     shared = f"of {compared.k} nearest neighbours {compared.overlap:.0%} are shared, {compared.chance:.0%} by chance"
     caption = (
-        f"Recipe {names[0]} against {names[1]}, the same tumours and weights: {shared} (left); cosine distances of "
-        "pairs under both (right)."
+        f"Recipe {names[0]} against {names[1]}, the same tumours and weights: {shared} (above); cosine distances of "
+        "pairs under both (below)."
     )
     return Shown(plots.recipes(compared, tuple(names)), caption, f"Histogram and scatter plot: {shared}.", marked)
 
@@ -114,16 +132,15 @@ def recipes(compared: Comparison, names: Sequence[str], marked: str) -> Shown:
 def findings(
     found: Mapping[str, Diagnosis], compared: Comparison | None, lost: pd.DataFrame, cohort: str, marked: str
 ) -> str:
-    """What the page shows, as a Markdown list; every sentence bears the mark."""
-    points = [point for name, each in found.items() for point in cards.findings(each, f"{name} on {cohort}")]
+    """What the page shows, as a Markdown list of lists, each of which bears the mark."""
+    parts = {f"{name} on {cohort}": cards.findings(each) for name, each in found.items()}
     if compared is not None:
-        points += cards.recipes_findings(compared, "Benchmark against authors")
+        parts["Benchmark against authors"] = cards.recipes_findings(compared)
     seeds = len(lost.drop_duplicates(["cohort", "sample_id", "trial"])) if len(lost) else 0
-    points.append(
-        f"{seeds:,} seed points have no vector." if seeds else "Every seed point of the banks has its vector."
-    )
+    parts["Left out"] = [f"{seeds:,} seed points have no vector." if seeds else "No seed point: each has its vector."]
     opening = f"{marked.upper()}: " if marked else ""
-    return "\n".join(f"- {opening}{point}" for point in points)
+    lines = [[f"- **{opening}{title}**", *(f"  - {point}" for point in points)] for title, points in parts.items()]
+    return "\n".join(line for part in lines for line in part)
 
 
 def tidy(

@@ -7,7 +7,7 @@ without a rerun; code and outputs are those of the run.
 import argparse
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -24,6 +24,17 @@ PARTS = {
     run_profile.CURATION: "The data",
     run_profile.EXTRACTION: "The embeddings",
     run_profile.EVALUATION: "Results",
+}
+MODEL_TABLES = {  # what one table holds, so that each fits the page
+    "origin": [
+        "learnt by",
+        "architecture",
+        "million parameters (paper)",
+        "pretraining data",
+        "overlap with the cohorts",
+    ],
+    "terms": ["licence of code", "licence of weights", "gated", "weights", "size"],
+    "recipes": ["dimensions", "recipe: benchmark", "recipe: authors"],
 }
 MATHJAX_PARTS = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2")
 
@@ -49,8 +60,10 @@ def stage(run: Path, profile: dict) -> Path:
     generated.mkdir()
     (generated / "headline.md").write_text(headline(run))
     (generated / "published_auc.md").write_text(published_auc())
-    (generated / "models_table.md").write_text(models_table())
-    (generated / "further_models_table.md").write_text(models_table(model for model in MODELS if model.id not in TEN))
+    others = [model for model in MODELS if model.id not in TEN]
+    for name, columns in MODEL_TABLES.items():
+        (generated / f"models_{name}.md").write_text(models_table(TEN, columns))
+        (generated / f"other_models_{name}.md").write_text(models_table(others, columns))
     (generated / "models_left_out.md").write_text(left_out(profile))
     (generated / "cohorts_table.md").write_text(cohorts_table())
     return book
@@ -207,9 +220,9 @@ def published_auc() -> str:
     return markdown_table(["model", *(cohort.title for cohort in cohorts)], rows)
 
 
-def models_table(models: Iterable[Model | Control] = tuple(TEN)) -> str:
-    """Models as the registry has them, the ten of the study by default."""
-    table = cards.models_table(models)
+def models_table(models: Iterable[Model | Control], columns: Sequence[str]) -> str:
+    """Some columns of models as the registry has them."""
+    table = cards.models_table(models)[["model", *columns]]
     return markdown_table(list(table), table.to_numpy().tolist())
 
 

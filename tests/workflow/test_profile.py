@@ -262,7 +262,10 @@ RENAMED = {"3_knn_evaluation": {"mine": {"cohort": "nsclc_radiomics", "models": 
         ({"extends": "good", "pages": PAGE}, "page 3_knn_evaluation/luna16: its cohort is not among"),
         ({"extends": "good", "pages": {"3_knn_evaluation": {"luna16": None}}}, "page 3_knn_evaluation/luna16"),
         ({"extends": "good", "pages": RENAMED}, "page 3_knn_evaluation/mine: a page bears the name of its cohort"),
-        ({"pages": {run_profile.EXTRACTION: {"mine": {"model": "suprem", "cohorts": ["luna16"]}}}} | EXTENDS, "its model"),
+        (
+            {"pages": {run_profile.EXTRACTION: {"mine": {"model": "suprem", "cohorts": ["luna16"]}}}} | EXTENDS,
+            "its model",
+        ),
         ({"pages": {run_profile.EXTRACTION: {"voco": {"model": "voco", "cohorts": ["dlcs"]}}}} | EXTENDS, "no page of"),
         ({"cohorts": GOOD["cohorts"]}, "no pages"),
         ("# nothing but a comment\n", "no cohorts"),

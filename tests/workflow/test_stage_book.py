@@ -357,17 +357,23 @@ def test_the_study_s_best_figure_is_where_it_belongs():
     assert values["VISTA3D"]["NSCLC-Radiomics"] == "[0.583]{.tb-published}"
 
 
-def test_models_table_has_all_ten():
-    head, rows = table(stage_book.models_table())
-    assert len(rows) == len(TEN) == 10
-    for model, row in zip(TEN, rows, strict=True):
-        assert row[0] == f"{model.title} ({model.year}) {{cite}}`{model.citation}`"
-        assert row[head.index("dimensions")] == f"{model.dim:,}"
-        assert row[head.index("licence of weights")] == model.weights_licence
+def test_models_tables_have_all_ten_and_every_licence():
+    for name, columns in stage_book.MODEL_TABLES.items():
+        head, rows = table(stage_book.models_table(TEN, columns))
+        assert len(rows) == len(TEN) == 10 and head == ["model", *columns], name
+        for model, row in zip(TEN, rows, strict=True):
+            assert row[0] == f"{model.title} ({model.year}) {{cite}}`{model.citation}`"
+    head, rows = table(stage_book.models_table(TEN, ["dimensions", "licence of weights"]))
+    assert [row[1:] for row in rows] == [[f"{model.dim:,}", model.weights_licence] for model in TEN]
 
 
-def test_further_models_are_those_that_are_not_of_the_study():
-    _, rows = table(stage_book.models_table(model for model in MODELS if model.id not in TEN))
+def test_tables_of_models_hold_every_column():
+    shown = [column for columns in stage_book.MODEL_TABLES.values() for column in columns]
+    assert sorted(["model", *shown]) == sorted(stage_book.cards.models_table(TEN))
+
+
+def test_further_models_are_named_by_their_titles():
+    _, rows = table(stage_book.models_table((model for model in MODELS if model.id not in TEN), ["weights"]))
     assert [row[0].split(" ")[0] for row in rows] == ["Astra", "Random", "Tumour", "Radiomics"]
 
 
@@ -388,7 +394,7 @@ def test_cohorts_table_has_every_endpoint_rule():
 
 def test_works_cited_in_tables_are_in_the_bibliography():
     known = set(re.findall(r"@\w+\{([^,]+),", (ROOT / "book" / "references.bib").read_text()))
-    cited = re.findall(r"\{cite\}`([^`]+)`", stage_book.models_table() + stage_book.cohorts_table())
+    cited = re.findall(r"\{cite\}`([^`]+)`", stage_book.models_table(MODELS, ["weights"]) + stage_book.cohorts_table())
     assert len(cited) >= 17
     assert set(cited) <= known
 

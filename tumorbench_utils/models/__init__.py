@@ -86,8 +86,7 @@ def grids(names: Sequence[str]) -> list[Geometry]:
 
 def grids_of(encoders: Sequence[Encoder | Described]) -> list[Geometry]:
     """The sampling grids of encoders and controls, each once."""
-    grids = [each.recipe.geometry if isinstance(each, Encoder) else each.geometry for each in encoders]
-    return list(dict.fromkeys(grids))
+    return list(dict.fromkeys(each.geometry for each in encoders))
 
 
 register_installed()

@@ -159,6 +159,11 @@ class Encoder:
         return self.model.recipe(self.recipe_name)
 
     @property
+    def geometry(self) -> Geometry:
+        """The sampling grid of the patches that it is fed."""
+        return self.recipe.geometry
+
+    @property
     def name(self) -> str:
         """Name of its embedding table: model and recipe, then ".untrained" for random weights. Published tables, which
         are filed beside it, bear the model's name alone."""
