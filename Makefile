@@ -20,7 +20,7 @@ ready = .venv/.ready-$(TORCH)
 pip = .venv/bin/python -m pip --disable-pip-version-check
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: book test lint benchmarks constraints clean
+.PHONY: book test lint benchmarks slow constraints clean
 
 book: $(ready)
 	python workflow/run.py --profile $(PROFILE) --cores $(CORES)
@@ -38,6 +38,11 @@ benchmarks: $(ready)
 	python tests/benchmarks/knn.py
 	python tests/benchmarks/patches.py
 	python tests/benchmarks/memory.py
+	python tests/benchmarks/extraction.py
+
+# All ten models with checkpoints in their true layouts on two real tumours: half an hour on two cores
+slow: $(ready)
+	python -m pytest tests/slow
 
 # Built anew when the requirements or the torch switch change, so that nothing old stays behind
 $(ready): pyproject.toml constraints.txt

@@ -301,10 +301,9 @@ def timing_sentence(timings: pd.DataFrame) -> str:
         return "Nothing was computed on this page: all embeddings were there already."
     images, seconds = int(done["images"].sum()), float(done["seconds"].sum())
     text = f"{images:,} patches in {seconds:,.1f} s, {images / seconds:,.3g} a second"
-    forward = done.get("forward_seconds", pd.Series(dtype=float)).dropna()
-    if len(forward):
-        share = forward.sum() / done.loc[forward.index, "seconds"].sum()
-        text += f", {min(share, 1):.0%} of the time in the network"
+    timed = done[done["forward_seconds"].notna()] if "forward_seconds" in done else done.head(0)
+    if len(timed):
+        text += f", {timed['forward_seconds'].sum() / timed['seconds'].sum():.0%} of the time in the network"
     peak = done.get("peak_bytes", pd.Series(dtype=float)).max()
     text += f"; at most {peak / 1e9:.2g} GB of memory" if peak > 0 else ""
     kept = len(timings) - len(done)

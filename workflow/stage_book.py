@@ -34,7 +34,7 @@ MODEL_TABLES = {  # what one table holds, so that each fits the page
         "overlap with the cohorts",
     ],
     "terms": ["licence of code", "licence of weights", "gated", "weights", "size"],
-    "recipes": ["dimensions", "recipe: benchmark", "recipe: authors"],
+    "recipes": ["million parameters (paper)", "dimensions", "recipe: benchmark", "recipe: authors"],
 }
 MATHJAX_PARTS = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2")
 
