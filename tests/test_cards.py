@@ -71,7 +71,7 @@ def test_card_of_a_model_of_which_little_is_known():
 @pytest.mark.parametrize(
     ("checkpoint", "said"),
     [
-        (Checkpoint("w.pt", 1, repo="a/b"), "[a/b](https://huggingface.co/a/b) on Hugging Face, file `w.pt`, size not"),
+        (Checkpoint("w.pt", 1, repo="a/b"), "[a/b](https://huggingface.co/a/b) on Hugging Face, revision not pinned, file `w.pt`, size not"),
         (Checkpoint("w.pt", 1, url="https://x.org/w", size=738e6), "<https://x.org/w>, file `w.pt`, 738 MB, hash not"),
         (Checkpoint("w.pt", 1, package="w", revision="0.1.1"), "Python package `w` at `0.1.1`, file `w.pt`"),
     ],
@@ -226,9 +226,14 @@ def test_time_and_memory_in_a_sentence():
          "forward_seconds": [5.7, 17.1, np.nan], "peak_bytes": [7e8, 2.1e9, np.nan]}
     )  # fmt: skip
     assert cards.timing_sentence(timings) == (
-        "48 patches in 24.0 s, 2 a second, 95% of the time in the network; at most 2.1 GB of memory. "
+        "48 patches in 24.0 s, 2 a second, 95% of the wall time in the network; memory grew by at most 2.1 GB. "
         "1 table was there already."
     )
+    # two encoders in one pass, which had to wait for the disk, and another cohort
+    shared = timings.assign(pass_seconds=[32.0, 32.0, np.nan], cohort="x")
+    other = shared.head(1).assign(pass_seconds=6.0, cohort="y")
+    told = cards.timing_sentence(pd.concat([shared, other]))
+    assert told.startswith("72 patches in 38.0 s, 1.89 a second, 75% of the wall time in the network")
     plain = timings[["name", "images", "seconds"]][:1]
     assert cards.timing_sentence(plain) == "24 patches in 6.0 s, 4 a second."
     assert cards.timing_sentence(timings.assign(images=0)).startswith("Nothing was computed")

@@ -233,7 +233,14 @@ def test_cohorts_tell_source_licence_and_whether_they_can_be_reached(monkeypatch
     assert f"records/{record}" in rows["dlcs"].fix
     assert rows["phantom"].ok
     assert "reachable" not in rows["phantom"].detail
-    assert all(row.ok for row in doctor.cohorts(offline=True))
+    asleep = {row.name: row for row in doctor.cohorts(offline=True)}
+    assert asleep["phantom"].ok and not asleep["rider"].ok and asleep["rider"].detail.endswith("; not asked")
+
+
+def test_a_torch_that_cannot_be_imported_is_needed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (row,) = [row for row in doctor.device() if row.name == "torch"]
+    assert row.needed and not row.ok and "pip install" in row.fix
 
 
 # Without a network

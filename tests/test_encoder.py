@@ -1,5 +1,6 @@
 """An encoder that is ready: on its device, fed by its recipe, checked, and content with the memory there is."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -249,6 +250,12 @@ def test_names_tell_recipe_and_weights(monkeypatch):
     weights = loading.Weights("pretrained", "hub", "0", "1", 4)
     monkeypatch.setattr(loading, "prepared", lambda *_: (build(), weights))
     assert [made().name, made(recipe="authors").name] == ["small.benchmark", "small.authors"]
+    by_hand = loading.Weights("file", "mine.pt", "0123456789ab", "1", 4)
+    monkeypatch.setattr(loading, "prepared", lambda *_: (build(), by_hand))
+    assert made().name == "small.benchmark.file-01234567"
+    one = made()
+    one.model = dataclasses.replace(one.model, checkpoint=base.Checkpoint("w.pt", 4, sha256="0123456789ab"))
+    assert one.name == "small.benchmark"  # the published file, put there by hand
 
 
 def test_the_seed_makes_the_weights():

@@ -82,7 +82,7 @@ def test_the_names_written_here_are_as_many_as_published(id, start, count, encod
 
 
 def test_both_published_layouts_of_pasta_are_known():
-    assert [layout.container for layout in MODELS["pasta"].checkpoint.layouts] == ["", "network_weights"]
+    assert [layout.container for layout in MODELS["pasta"].checkpoint.layouts] == ["network_weights", ""]
 
 
 def test_checkpoints_lie_where_the_facts_say():
@@ -94,7 +94,12 @@ def test_checkpoints_lie_where_the_facts_say():
         "models_genesis": ("MrGiovanni/ModelsGenesis", "Genesis_Chest_CT.pt", "model"),
     }
     assert [id for id, model in MODELS.items() if model.checkpoint.gated] == ["ct_clip"]
-    assert [model.checkpoint.layouts[0].container for model in MODELS.values()] == ["", "", "net", "state_dict"]
+    assert [model.checkpoint.layouts[0].container for model in MODELS.values()] == [
+        "",
+        "network_weights",
+        "net",
+        "state_dict",
+    ]
 
 
 @BY_ID

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tumorbench_utils import embeddings
-from tumorbench_utils.models import TEN, Checkpoint
+from tumorbench_utils.models import TEN, loading
 
 ROOT = Path(__file__).parents[1]
 CHAPTER = (ROOT / "book" / "own_model.md").read_text(encoding="utf-8")
@@ -40,10 +40,17 @@ def test_an_encoder_in_under_twenty_lines(tmp_path):
     assert table.provenance["parameters"]["untrained"]
 
 
-def test_the_checkpoint_of_the_chapter_is_one():
+def test_the_checkpoint_of_the_chapter_fits_its_model(tmp_path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
     names = {}
     exec(block("a checkpoint on a hub"), names)
-    assert isinstance(names["checkpoint"], Checkpoint)
+    exec(block("in a cell").split("recipe =")[0], names)
+    state = {f"encoder.{key}": value for key, value in names["build"]().state_dict().items()}
+    save_file(state | {"encoder.projection.weight": torch.zeros(2, 2)}, tmp_path / names["checkpoint"].file)
+    weights = loading.load(names["build"](), names["checkpoint"], tmp_path / names["checkpoint"].file)
+    assert (weights.loaded, weights.dropped) == (names["checkpoint"].keys, 1)
 
 
 @pytest.fixture(scope="module")

@@ -53,6 +53,19 @@ def test_phantoms_are_as_many_as_data_curation_made(tmp_path, monkeypatch):
     assert len(annotations.read(annotations.path_of(tmp_path, "phantom"))) == 2
 
 
+def test_a_lacking_bank_gets_the_jittered_seed_points_of_the_others(tmp_path):
+    provision.ensure(tmp_path, "lung_ct", [SMALL], workers=1)
+    table = annotations.read(annotations.path_of(tmp_path, "lung_ct"))
+    shutil.rmtree(bank.path_of(tmp_path, "lung_ct", "small"))
+    images = provision._images(tmp_path, "lung_ct", 1)
+    bank.build(tmp_path, "lung_ct", bank.seed_points(table, trials=2), [SMALL], root=images.root, workers=1)
+    provision.ensure(tmp_path, "lung_ct", [SMALL, BENCHMARK[1]], workers=1)
+    kept = [Bank(bank.path_of(tmp_path, "lung_ct", each)).rows for each in ("small", "ct_clip")]
+    seeds = [rows.set_index(["sample_id", "trial"]).sort_index()[["x", "y", "z"]] for rows in kept]
+    assert len(seeds[0]) == 6
+    pd.testing.assert_frame_equal(*seeds)
+
+
 def test_another_cohort_is_asked_for_with_the_notebook_s_parameters(tmp_path):
     with pytest.raises(provision.ProvisionError, match=r"1_data_curation.ipynb with cohort=rider.*\['iso_1mm', 'ct_cl"):
         provision.ensure(tmp_path, "rider", BENCHMARK)

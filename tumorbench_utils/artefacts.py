@@ -34,7 +34,9 @@ PROVENANCE = b"tumorbench"  # key in the metadata of a Parquet file
 CHUNK = 1 << 16  # bytes, the most that an interrupted transfer loses
 TIMEOUT = (10, 60)  # seconds: to connect, between two bytes
 RETRIED = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
-RECORDED_PACKAGES = ("numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "torch")
+RECORDED_PACKAGES = (
+    "monai", "numpy", "numpyradiomics", "pandas", "pyarrow", "scikit-learn", "scipy", "torch", "transformers",
+)  # fmt: skip
 
 
 class ArtefactError(RuntimeError):

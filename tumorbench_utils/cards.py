@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FEW = 30  # samples, below which figures of an embedding are those of the samples as much as of the model
 COLLAPSED = 0.99  # median cosine similarity from which on samples lie in nearly one direction
+GATED = {True: "yes", False: "no", None: "not known"}
 NONE_KNOWN = ("none", "none known")
 HUB = "https://huggingface.co"
 
@@ -72,7 +73,8 @@ def whereabouts(checkpoint: Checkpoint | None) -> str:
     """Where published weights lie, with file, size and hash, in Markdown."""
     if checkpoint is None:
         return "none; it runs untrained"
-    revision = "" if checkpoint.revision in ("", "main") else f" at `{checkpoint.revision[:12]}`"
+    pinned = checkpoint.revision not in ("", "main")
+    revision = f" at `{checkpoint.revision[:12]}`" if pinned else ", revision not pinned" if checkpoint.repo else ""
     if checkpoint.repo:
         kind = "datasets/" if checkpoint.repo_type == "dataset" else ""
         place = f"[{checkpoint.repo}]({HUB}/{kind}{checkpoint.repo}) on Hugging Face{revision}"
@@ -96,8 +98,8 @@ def size_of(checkpoint: Checkpoint | None) -> str:
 def _weights_licence(model: Model) -> str:
     if model.checkpoint is None:
         return "no weights"
-    gated = ". **Gated**: terms must be accepted, and a token given" if model.checkpoint.gated else "; not gated"
-    return f"weights {model.weights_licence}{gated}"
+    gated = {True: ". **Gated**: terms must be accepted, and a token given", False: "; not gated"}
+    return f"weights {model.weights_licence}{gated.get(model.checkpoint.gated, '')}"
 
 
 def recipe_table(model: Model) -> pd.DataFrame:
@@ -169,7 +171,7 @@ def _model_row(model: Model | Control) -> dict[str, str]:
         "million parameters (paper)": f"{encoder} ({paper})" if numbers[1] else encoder,
         "licence of code": model.code_licence,
         "licence of weights": model.weights_licence,
-        "gated": "–" if checkpoint is None else "yes" if checkpoint.gated else "no",
+        "gated": "–" if checkpoint is None else GATED[checkpoint.gated],
         "weights": "–" if checkpoint is None else checkpoint.repo or checkpoint.package or f"<{checkpoint.url}>",
         "size": size_of(checkpoint),
         "recipe: benchmark": in_short(model.benchmark) if network else "–",
@@ -186,7 +188,10 @@ def weights_sentence(weights: Weights) -> str:
     left = [f"{weights.dropped:,} left out by name" if weights.dropped else ""]
     left += [f"{weights.other:,} of other parts of the network" if weights.other else ""]
     rest = "; ".join(each for each in left if each) or "nothing left over"
-    return (
+    given = (
+        _notice("weights given by hand: whose they are is not known here") + "\n\n" if weights.kind == "file" else ""
+    )
+    return given + (
         f"Weights from `{weights.source}`, SHA-256 `{weights.sha256[:16]}…`: {weights.loaded:,} tensors loaded, all "
         f"that the encoder has; {rest}."
     )
@@ -195,7 +200,7 @@ def weights_sentence(weights: Weights) -> str:
 def findings(found: Diagnosis, name: str = "") -> list[str]:
     """What the diagnosis of an embedding says, a sentence each, opened by ``name``; without a verdict."""
     opening = f"{name}: " if name else ""
-    points = [f"{_vectors(found)}{_few(found.samples)}"]
+    points = [f"{_vectors(found)}{_few(found.samples, found.spectrum.limit)}"]
     if found.samples > 1:
         points += [_dead(found), _rank(found), _spread(found), _twins(found)]
     points += _size(found)
@@ -211,12 +216,10 @@ def _vectors(found: Diagnosis) -> str:
     return f"{found.of:,} {plural} of {found.dimensions:,} dimensions{some}, {lengths}."
 
 
-def _few(samples: int) -> str:
+def _few(samples: int, rank: int) -> str:
     if samples >= FEW:
         return ""
-    return (
-        f" With {samples:,} the figures say little: ranks cannot exceed {max(samples - 1, 0):,}, and chance is large."
-    )
+    return f" With {samples:,} the figures say little: ranks cannot exceed {rank:,}, and chance is large."
 
 
 def _dead(found: Diagnosis) -> str:
@@ -299,13 +302,16 @@ def timing_sentence(timings: pd.DataFrame) -> str:
     done = timings[(timings["images"] > 0) & (timings["seconds"] > 0)]
     if done.empty:
         return "Nothing was computed on this page: all embeddings were there already."
-    images, seconds = int(done["images"].sum()), float(done["seconds"].sum())
+    # encoders of one pass share its wall time, waiting for the disk included
+    passes = done.drop_duplicates([each for each in ("cohort", "pass_seconds") if each in done] or None)
+    wall = "pass_seconds" if "pass_seconds" in done else "seconds"
+    images, seconds = int(done["images"].sum()), float(passes[wall].sum())
     text = f"{images:,} patches in {seconds:,.1f} s, {images / seconds:,.3g} a second"
     timed = done[done["forward_seconds"].notna()] if "forward_seconds" in done else done.head(0)
     if len(timed):
-        text += f", {timed['forward_seconds'].sum() / timed['seconds'].sum():.0%} of the time in the network"
+        text += f", {timed['forward_seconds'].sum() / seconds:.0%} of the wall time in the network"
     peak = done.get("peak_bytes", pd.Series(dtype=float)).max()
-    text += f"; at most {peak / 1e9:.2g} GB of memory" if peak > 0 else ""
+    text += f"; memory grew by at most {peak / 1e9:.2g} GB" if peak > 0 else ""
     kept = len(timings) - len(done)
     tables = "table was" if kept == 1 else "tables were"
     return f"{text}." + (f" {kept:,} {tables} there already." if kept else "")

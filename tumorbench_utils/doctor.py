@@ -126,11 +126,9 @@ def device() -> list[Row]:
     rows = [Row("device", "processor", True, f"{os.cpu_count()} cores{_memory()}")]
     try:
         import torch
-    except ImportError as error:
-        return [
-            *rows,
-            Row("device", "torch", False, f"cannot be imported: {error}", f'pip install "{PROJECT}[imaging]"'),
-        ]
+    except (ImportError, OSError) as error:  # or a shared library is missing
+        fix = f'pip install --force-reinstall "{PROJECT}[imaging]"'
+        return [*rows, Row("device", "torch", False, f"cannot be imported: {error}", fix, needed=True)]
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         free, total = torch.cuda.mem_get_info(index)
         name = torch.cuda.get_device_name(index)
@@ -222,8 +220,10 @@ def cohorts(offline: bool = False) -> list[Row]:
 
 def _cohort(cohort: Cohort, address: str, answers: Mapping[str, str]) -> Row:
     about = f"{cohort.source}, {cohort.licence}"
-    if not address or not answers:
-        return Row("cohorts", cohort.id, True, about + ("; not asked" if address else ""))
+    if not address:
+        return Row("cohorts", cohort.id, True, about)
+    if not answers:
+        return Row("cohorts", cohort.id, False, f"{about}; not asked", "go online")
     answer = answers[address]
     fix = f"look at {address}" if answer.isdigit() else "check network and proxy; the phantom cohort needs neither"
     return Row("cohorts", cohort.id, _good(answer), f"{about}; {_said(answer)}", fix)

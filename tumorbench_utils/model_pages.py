@@ -14,7 +14,6 @@ from .models import Control, Described, Encoder, Model
 from .patches import AIR, AXES
 from .plots import Shown
 
-VIEW = (48, 48, 48)  # voxels of a patch shown for a control, which has no size of its own
 SOFT_TISSUE = (40, 400)  # centre and width, HU
 
 
@@ -31,6 +30,11 @@ def weights(encoder: Encoder | Described) -> str:
     return cards.weights_sentence(encoder.weights)
 
 
+def source(encoder: Encoder | Described) -> str:
+    """Where the weights of an encoder come from, without the folder of a file; "none" for a control."""
+    return "none" if isinstance(encoder, Described) else encoder.weights.source
+
+
 def whole(run: str | Path, cohort: str, encoders: Sequence[Encoder | Described]) -> str:
     """The first sample of a cohort whose patch the border of the image cuts off for none of the encoders, if any."""
     banks = [bank.Bank(bank.path_of(run, cohort, each.geometry.id)) for each in encoders]
@@ -41,7 +45,9 @@ def whole(run: str | Path, cohort: str, encoders: Sequence[Encoder | Described])
 def seen(run: str | Path, cohort: str, encoder: Encoder | Described, sample_id: str) -> Shown:
     """The patch of a sample in three planes: as the encoder sees it, and in HU, with the outline of the mask."""
     control, geometry = isinstance(encoder, Described), encoder.geometry
-    size, axes, pad = (VIEW, "RAS", AIR) if control else (encoder.recipe.size, encoder.recipe.axes, encoder.recipe.pad)
+    size, axes, pad = (
+        (geometry.size, "RAS", AIR) if control else (encoder.recipe.size, encoder.recipe.axes, encoder.recipe.pad)
+    )
     found = bank.Bank(bank.path_of(run, cohort, geometry.id))
     row = next(found.rows[found.rows["sample_id"] == sample_id].itertuples())
     hu, mask = found.patch(row, size, axes, pad), found.mask(row, size, axes)
@@ -50,7 +56,8 @@ def seen(run: str | Path, cohort: str, encoder: Encoder | Described, sample_id: 
     figure = plots.seen(hu, axes, geometry, values, limits=limits, mask=mask, window=SOFT_TISSUE, mark=marked)
     steps = (geometry.spacing[AXES[way][0]] for way in axes)
     field = " × ".join(f"{step * n:g}" for step, n in zip(steps, size, strict=True))
-    how = "What a control is computed from" if control else f"Recipe {encoder.recipe_name}"
+    used = "What the control is computed from" if control and encoder.control.needs_mask else "Not used by the control"
+    how = used if control else f"Recipe {encoder.recipe_name}"
     what = f"{how}: patch of {row.sample_id}, {field} mm along {axes}, in three planes through the seed point (cross)"
     outline = "" if mask is None else "; line: outline of the mask"
     alt = f"Three planes through the tumour {row.sample_id}" + ("." if control else ", twice: as fed, and in HU.")
@@ -87,6 +94,8 @@ def throughput(timings: pd.DataFrame, encoder: Encoder | Described) -> Shown | N
         for row in done.itertuples(index=False)
     )
     where = "" if isinstance(encoder, Described) else f" On {encoder.device.type}, {encoder.precision}."
+    if "peak_bytes" in done and encoder.device.type != "cuda":  # that of the process, which encoders share
+        done = done.drop(columns="peak_bytes")
     return Shown(plots.throughput(done), f"{cards.timing_sentence(timings)}{where}", f"Bars. {rates}.", mark(encoder))
 
 

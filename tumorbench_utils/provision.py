@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from . import annotations, artefacts, bank, curation
 from .cohorts import COHORTS
 from .curation import Images
@@ -39,7 +41,7 @@ def ensure(run: str | Path, cohort: str, geometries: Sequence[Geometry], workers
     made = curation.adopt(
         annotations.Annotations(annotations.read(table), annotations.read_excluded(run, cohort)), images
     )
-    seeds, found = bank.seed_points(made.table), masks_of(images)
+    seeds, found = _seeds(run, cohort, made.table), masks_of(images)
     bank.build(
         run, cohort, seeds, lacking, root=images.root, workers=workers, masks=found, segment=COHORTS.get(cohort).segment
     )
@@ -58,6 +60,15 @@ def _annotate(run: str | Path, cohort: str, images: Images, workers: int | None)
     selected = curation.select(source, images.cases)
     made = curation.place(selected.annotations, curation.measure(images.cases, images.root, source.segment, workers))
     annotations.write(run, cohort, made, artefacts.provenance({"cohort": cohort, "labels": "cases", "images": cohort}))
+
+
+def _seeds(run: str | Path, cohort: str, table: pd.DataFrame) -> pd.DataFrame:
+    """The seed points of the run's other banks, jittered ones included; else those of the annotation table."""
+    there = sorted(bank.path_of(run, cohort, "any").parent.glob("*.zarr"))
+    if not there:
+        return bank.seed_points(table)
+    rows = bank.Bank(there[0]).rows[["sample_id", "trial", "x", "y", "z"]]
+    return rows.merge(table[["sample_id", "image"]], on="sample_id").sort_values("trial", kind="stable")
 
 
 def masks_of(images: Images) -> dict[str, str]:

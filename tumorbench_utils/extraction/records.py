@@ -19,6 +19,7 @@ from ..bank.plans import CODE, RECORD
 from ..models.base import Control
 from ..models.encoder import Encoder
 
+COMPUTING = ("monai", "numpyradiomics", "torch", "transformers")  # packages whose code makes the vectors
 SOURCE = "extraction"  # in the provenance of every table that is made here
 
 
@@ -103,6 +104,6 @@ def record_of_table(path: Path) -> dict:
 
 
 def same(found: Mapping, record: Mapping) -> bool:
-    """Whether two records are of the same embeddings. Of the versions only torch's counts: the rest is in the code."""
-    torch = [each.get("versions", {}).get("torch") for each in (found, record)]
-    return torch[0] == torch[1] and all(found.get(part) == record[part] for part in ("parameters", "inputs"))
+    """Whether two records are of the same embeddings; of the versions those of ``COMPUTING`` count."""
+    versions = [[each.get("versions", {}).get(name) for name in COMPUTING] for each in (found, record)]
+    return versions[0] == versions[1] and all(found.get(part) == record[part] for part in ("parameters", "inputs"))

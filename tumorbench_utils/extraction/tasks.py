@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import shutil
@@ -18,6 +17,7 @@ from .. import annotations, artefacts, embeddings
 from ..bank import Bank
 from ..bank.plans import RECORD
 from ..models.encoder import Described, Encoder
+from ..models.locating import FULL
 from ..patches import Geometry
 from .records import SOURCE, ExtractionError, bank_sha256, of_control, of_encoder, record_of, record_of_table, same
 
@@ -25,7 +25,6 @@ GRAIN, GRAIN_BYTES = 32, 1 << 26  # rows of a grain, fewer where their patches w
 NOT_FINITE, ZERO = "the embedding holds NaN or infinity", "the embedding is zero throughout"
 EXTRACTED, RESUMED, THERE = "extracted", "resumed", "was there"
 LEFT_OUT = ["sample_id", "trial", "reason"]
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,8 +37,9 @@ class Layout:
 class Checkpoint:
     """Where published weights lie: a Hugging Face ``repo`` with its ``file``, a ``url``, or an installed ``package``.
 
-    ``keys`` is how many tensors the encoder takes from it. ``sha256`` is empty where the file's hash is not known
-    here, ``size`` in bytes is approximate. ``layouts`` are tried in order: the first that fits the file is used.
+    ``keys`` is how many tensors the encoder takes from it. ``sha256`` is empty where the file's hash is not known here,
+    ``size`` in bytes is approximate, ``gated`` None where it is not known. ``layouts`` are tried in order: the first
+    that fits the file is used.
     """
 
     file: str
@@ -51,7 +52,7 @@ class Checkpoint:
     package: str = ""
     sha256: str = ""
     size: int = 0
-    gated: bool = False
+    gated: bool | None = None
     note: str = ""
 
 

@@ -165,9 +165,13 @@ class Encoder:
 
     @property
     def name(self) -> str:
-        """Name of its embedding table: model and recipe, then ".untrained" for random weights. Published tables, which
-        are filed beside it, bear the model's name alone."""
-        return f"{self.model.id}.{self.recipe_name}" + (".untrained" if self.weights.kind == "random" else "")
+        """Name of its embedding table: model and recipe, then ".untrained" for random weights, or ".file-" and the
+        start of the hash for a file not known to be the published one. Published tables bear the model's name alone.
+        """
+        kind = {"random": ".untrained", "file": f".file-{self.weights.sha256[:8]}"}.get(self.weights.kind, "")
+        published = self.model.checkpoint.sha256 if self.model.checkpoint else ""
+        known = self.weights.kind == "file" and self.weights.sha256 == published
+        return f"{self.model.id}.{self.recipe_name}{'' if known else kind}"
 
     @property
     def batch(self) -> int:

@@ -16,6 +16,7 @@ from .. import artefacts
 from .base import Checkpoint
 
 SHARD = "part.bin"  # the file of a distribution that carries a part of a checkpoint
+FULL = (errno.ENOSPC, errno.EDQUOT)
 BY_HAND = "A file that you have can be given instead: weights='<path>'."
 
 
@@ -35,7 +36,7 @@ def locate(checkpoint: Checkpoint, model_id: str) -> Path:
     except artefacts.ArtefactError as error:
         raise CheckpointError(f"{model_id}: {error} {BY_HAND}") from error
     except (OSError, RuntimeError) as error:  # Xet reports a full disk as a RuntimeError
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+        if getattr(error, "errno", None) in FULL or "No space left" in str(error):
             need = f"{checkpoint.size / 1e9:.2f} GB are needed" if checkpoint.size else "more is needed"
             raise CheckpointError(
                 f"{model_id}: the disk is full: {need} in {folder()}. Make room, or move that folder with {variable}."
@@ -90,6 +91,13 @@ def _from_hub(checkpoint: Checkpoint, model_id: str) -> Path:
         status = error.response.status_code
         advice = f"set HF_TOKEN to a token that may read {page(checkpoint)}" if status in (401, 403) else "try again"
         raise CheckpointError(f"{model_id}: the hub answered {status} for {where}: {advice}. {BY_HAND}") from error
+    except Exception as error:
+        if not type(error).__module__.startswith("http"):  # of the library below huggingface_hub, whichever it is
+            raise
+        raise CheckpointError(
+            f"{model_id}: the transfer of {checkpoint.file} from {where} broke off again and again ({_reason(error)}). "
+            f"Run it once more. {BY_HAND}"
+        ) from error
     return Path(path)
 
 

@@ -122,6 +122,7 @@ MODEL = Model(
         keys=403,
         layouts=(Layout(drop=TEXT, rename=RENAME),),
         repo="lion-ai/MedImageInsights",
+        gated=False,
         size=2_460_000_000,
         note="The text encoder is left out. medimageinsight-v1.0.0.pt of joortif/medimageinsights, safetensors "
         "despite its name, can be given as a file; that both hold the same weights is not proven.",

@@ -49,7 +49,7 @@ MODEL = Model(
     checkpoint=Checkpoint(
         file="PASTA final.pth",
         keys=48,
-        layouts=(Layout(drop=REST), Layout(container="network_weights", drop=REST)),
+        layouts=(Layout(container="network_weights", drop=REST), Layout(drop=REST)),
         repo="surajpaib/PASTA-Model",
         note="Not opened here, and a copy: the authors' own lies on Google Drive (link in their README). Their loaders "
         "disagree on whether the tensors lie under a key of their own, so both are tried.",

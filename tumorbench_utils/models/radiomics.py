@@ -41,12 +41,16 @@ def features(sample: Sample) -> np.ndarray:
     """Shape, intensities and texture of what the mask marks in the patch, in the order of :func:`names`.
 
     Lengths are in mm, intensities in HU; grey levels are ``BIN_HU`` wide. :class:`ValueError` with the reason if there
-    is no mask, if it marks fewer than ``LEAST`` voxels, or if a feature is not defined, as in an even grey.
+    is no mask, if it marks fewer than ``LEAST`` voxels or reaches the border of the patch, which may cut the tumour
+    off, or if a feature is not defined, as in an even grey.
     """
     if sample.mask is None:
         raise ValueError("no mask: radiomic features are of the voxels of a mask")
     if sample.mask.sum() < LEAST:
         raise ValueError(f"the mask marks {int(sample.mask.sum())} voxels of the patch, must be {LEAST} or more")
+    inner = sample.mask[1:-1, 1:-1, 1:-1]
+    if inner.sum() < sample.mask.sum():
+        raise ValueError(f"the tumour reaches the border of its patch of {sample.mask.shape} voxels")
     found = computed(sample.patch, sample.mask, sample.spacing, BIN_HU)
     undefined = [name for name, value in zip(names(), found, strict=True) if not np.isfinite(value)]
     if undefined:
