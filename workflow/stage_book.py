@@ -26,13 +26,7 @@ PARTS = {
     run_profile.EVALUATION: "Results",
 }
 MODEL_TABLES = {  # what one table holds, so that each fits the page
-    "origin": [
-        "learnt by",
-        "architecture",
-        "million parameters (paper)",
-        "pretraining data",
-        "overlap with the cohorts",
-    ],
+    "origin": ["learnt by", "architecture", "pretraining data", "overlap with the cohorts"],
     "terms": ["licence of code", "licence of weights", "gated", "weights", "size"],
     "recipes": ["million parameters (paper)", "dimensions", "recipe: benchmark", "recipe: authors"],
 }

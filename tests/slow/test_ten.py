@@ -157,7 +157,8 @@ def test_the_two_real_tumours_get_finite_embeddings_of_the_documented_size(loade
     (timing,) = made.timings.itertuples()
     numbers = (timing.seconds / timing.images, peak_gb(), loaded.seconds, loaded.peak_gb)
     record_property("measured", (loaded.model.id, recipe, *(f"{number:.2f}" for number in numbers)))
-    table = embeddings.read(made.paths[f"{loaded.model.id}.{recipe}"])
+    assert list(made.paths) == [f"{loaded.model.id}.{recipe}.file-{loaded.sha256[:8]}"]
+    table = embeddings.read(made.paths[encoder.name])
     assert table.sample_id.tolist() == ["lung1", "lung2"]
     assert table.trial.tolist() == [0, 0]
     assert made.excluded.empty
