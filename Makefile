@@ -40,7 +40,7 @@ benchmarks: $(ready)
 	python tests/benchmarks/memory.py
 	python tests/benchmarks/extraction.py
 
-# All ten models with checkpoints in their true layouts on two real tumours: half an hour on two cores
+# All ten models with checkpoints in their true layouts on two real tumours: twenty minutes on two cores
 slow: $(ready)
 	python -m pytest tests/slow
 
