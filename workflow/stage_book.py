@@ -101,6 +101,8 @@ def with_prose(executed: dict, source: dict, subject: str) -> dict:
         if "parameters" in cell["metadata"].get("tags", []):
             cells += [one for one in executed["cells"] if "injected-parameters" in one["metadata"].get("tags", [])]
     for cell in cells:
+        if "remove-stderr" in cell["metadata"].get("tags", []):  # it would still lie in the book's sources
+            cell["outputs"] = [each for each in cell["outputs"] if each.get("name") != "stderr"]
         if "injected-parameters" in cell["metadata"].get("tags", []):
             cell["metadata"]["tags"].append("hide-input")
             cell["metadata"]["mystnb"] = {"code_prompt_show": "Parameters of this page"}

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 KNN = "notebooks/3_knn_evaluation/nsclc_radiomics.html"
 QUICK = yaml.safe_load((ROOT / "workflow" / "config" / "quick.yaml").read_text(encoding="utf-8"))["pages"]
 CURATED = [f"notebooks/1_data_curation/{cohort}.html" for cohort in QUICK["1_data_curation"]]
+EXTRACTED = [f"notebooks/2_embedding_extraction/{model}.html" for model in QUICK["2_embedding_extraction"]]
 REPOSITORY = "https://github.com/tumorbench/tumorbench"
 MAX_BYTES = 3_000_000  # of a page with all it loads
 CONTRAST = 4.5  # WCAG 2.2, level AA, for text of normal size
@@ -26,7 +27,7 @@ def pages():
     """Pages of the quick book, the first page first."""
     contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
     chapters = [chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]
-    return [f"{page}.html" for page in (contents["root"], *chapters)] + [*CURATED, KNN]
+    return [f"{page}.html" for page in (contents["root"], *chapters)] + [*CURATED, *EXTRACTED, KNN]
 
 
 @pytest.fixture(
@@ -266,8 +267,35 @@ def test_every_figure_of_phantoms_says_so(visit):
         assert "What the readers said" not in phantom.page.locator("article").inner_text()
 
 
+def test_pages_of_the_embeddings_stand_in_the_menu_under_the_names_of_their_models(knn, site):
+    links = knn.locator(".bd-sidebar-primary a[href*='2_embedding_extraction']")
+    found = {urljoin(knn.url, link.get_attribute("href")): link.inner_text().strip() for link in links.all()}
+    assert [address.removeprefix(site) for address in found] == EXTRACTED
+    assert {Path(address).stem: title for address, title in found.items()}["ct_fm"] == "CT-FM"
+
+
+def test_what_is_untrained_is_said_on_its_page_and_on_every_figure_of_its_vectors(visit):
+    untrained = [model for model, given in QUICK["2_embedding_extraction"].items() if given.get("weights") == "random"]
+    assert len(untrained) == 3
+    for model in untrained:
+        with visit(f"notebooks/2_embedding_extraction/{model}.html") as shown:
+            assert "untrained: weights as drawn at random" in shown.page.locator(".tb-notice").last.inner_text()
+            captions = shown.page.locator("figure.tb-figure figcaption").all_inner_texts()
+            patches = [caption for caption in captions if caption.startswith("Recipe ")]  # of a real tumour, as fed
+            assert len(patches) == 2 and len(captions) == 6
+            assert all("UNTRAINED" in caption for caption in captions if caption not in patches)
+
+
+def test_the_trained_encoder_is_not_called_untrained(visit):
+    with visit("notebooks/2_embedding_extraction/astra.html") as shown:
+        words = shown.page.locator("article").inner_text()
+        assert "930 tensors loaded, all that the encoder has" in words and "third party" in words
+        assert "UNTRAINED" not in words
+        assert any("PHANTOM" in text for text in shown.page.locator("figcaption").all_inner_texts())
+
+
 def test_no_hidden_code_without_output_is_left(html):
-    for page in CURATED:
+    for page in [*CURATED, *EXTRACTED]:
         source = (html / "_sources" / page.replace(".html", ".ipynb")).read_text(encoding="utf-8")
         cells = json.loads(source)["cells"]
         begin = next(number for number, cell in enumerate(cells) if "".join(cell["source"]).startswith("## "))

@@ -59,6 +59,19 @@ def staged():
     return today, stage_book.with_prose(executed_notebook(), today, "A cohort")["cells"]
 
 
+def test_what_is_not_shown_of_stderr_is_not_kept_either():
+    executed, today = executed_notebook(), copy.deepcopy(SOURCE)
+    noise = {"output_type": "stream", "name": "stderr", "text": ["a bar, or a path of this machine\n"]}
+    for cell in executed["cells"]:
+        if cell["cell_type"] == "code":
+            cell["outputs"] = [noise, OUTPUT]
+    chosen = [cell for cell in today["cells"] if cell["cell_type"] == "code"][-2]
+    chosen["metadata"]["tags"] = ["remove-stderr"]
+    cells = {cell["id"]: cell for cell in stage_book.with_prose(executed, today, "A cohort")["cells"]}
+    assert cells[chosen["id"]]["outputs"] == [OUTPUT]
+    assert sum(noise in cell.get("outputs", []) for cell in cells.values()) > 3
+
+
 def test_prose_is_of_today_and_in_its_place(staged):
     today, cells = staged
     kept = [cell for cell in cells if "injected-parameters" not in tags(cell)]
