@@ -93,6 +93,7 @@ register_installed()
 
 __all__ = [
     "MODELS",
+    "RECIPES",
     "TEN",
     "Checkpoint",
     "CheckpointError",
