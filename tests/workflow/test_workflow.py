@@ -26,6 +26,7 @@ CURATED = {
     COHORT: {"cohort": COHORT},
 }
 CURATION_RULES = {f"{CURATION}_{cohort}" for cohort in CURATED}
+EVERY_RULE = {f"published_{COHORT}", PAGE_RULE, *CURATION_RULES}
 PAGE = {
     "cohort": COHORT,
     "models": ["fmcib_authors"],
@@ -163,10 +164,11 @@ def test_a_parameter_reruns_the_page_but_not_its_inputs(checkout):
     ("name", "rules"),
     [
         ("knn", {PAGE_RULE}),
-        ("patches", CURATION_RULES),
+        ("patches", EVERY_RULE),  # by way of the recipes in the registry of models, which all pages reach
+        ("masks", CURATION_RULES),
         ("phantom/image", CURATION_RULES),
         ("cohorts/lidc", CURATION_RULES),
-        ("published", {f"published_{COHORT}", PAGE_RULE} | {f"{CURATION}_{COHORT}"}),  # whose table may be another
+        ("published", {f"published_{COHORT}", PAGE_RULE, f"{CURATION}_{COHORT}"}),  # whose table may be another
     ],
 )
 def test_a_module_reruns_the_pages_that_use_it(checkout, name, rules):
