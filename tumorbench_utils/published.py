@@ -312,6 +312,9 @@ def provide(run: str | Path, cohort: str, sources: Iterable[str] = ("registry",)
         _check_variant(target, variant)
         there = (embeddings.path_of(run, cohort, name) for name in tables(sources))
         return sorted(path for path in there if path.exists())
+    for name in tables(source for source in sources if source in SOURCES):
+        for scrap in embeddings.path_of(run, cohort, name).parent.glob(f".tmp-*-{name}.parquet"):
+            scrap.unlink()  # of an import that was killed
     paths, first = [], None
     for source in sources:
         if source not in SOURCES:
