@@ -241,3 +241,10 @@ def test_notes_say_no_more_than_the_figures():
     )
     assert "Our mean lies outside" in published.comparison_note(comparison, "paper")
     assert "Another endpoint" in published.comparison_note(comparison, "strict")
+
+
+def test_tables_of_sources_are_named_and_an_unknown_source_is_told():
+    assert published.tables(["released", "registry"])[:2] == ["fmcib", "ct_fm"]
+    assert len(published.tables(["released", "registry"])) == 15
+    with pytest.raises(LookupError, match=r"unknown source 'nowhere'\. Known: registry, released"):
+        published.tables(["registry", "nowhere"])

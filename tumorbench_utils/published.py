@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -293,32 +293,34 @@ def pool(feature: np.ndarray, dim: int, origin: str = "feature") -> np.ndarray:
 SOURCES = {"registry": from_registry, "released": from_released}
 
 
-def tables(sources: Iterable[str]) -> list[str]:
-    """Names of the embedding tables that sources hold, in their order."""
+def tables(sources: Sequence[str]) -> list[str]:
+    """Names of the embedding tables that sources hold, in their order; an unknown source is an error."""
+    unknown = [source for source in sources if source not in SOURCES]
+    if unknown:
+        raise LookupError(f"unknown source '{unknown[0]}'. Known: {', '.join(SOURCES)}")
     names = {"registry": [WHEEL_MODEL, *(f"{WHEEL_MODEL}_{control}" for control in CONTROLS)]}
     names["released"] = [model.id for model in TEN]
     return [name for source in sources for name in names[source]]
 
 
-def provide(run: str | Path, cohort: str, sources: Iterable[str] = ("registry",), variant: str = "paper") -> list[Path]:
+def provide(run: str | Path, cohort: str, sources: Sequence[str] = ("registry",), variant: str = "paper") -> list[Path]:
     """Write annotations and embeddings of a cohort into a run, unless they are there; the paths of the embeddings.
 
     With several sources the annotations are those of the first; the others must agree with them on every sample
     that both have.
     """
     COHORTS.get(cohort)
+    names = tables(sources)
     target = annotations.path_of(run, cohort)
     if target.exists():
         _check_variant(target, variant)
-        there = (embeddings.path_of(run, cohort, name) for name in tables(sources))
+        there = (embeddings.path_of(run, cohort, name) for name in names)
         return sorted(path for path in there if path.exists())
-    for name in tables(source for source in sources if source in SOURCES):
+    for name in names:
         for scrap in embeddings.path_of(run, cohort, name).parent.glob(f".tmp-*-{name}.parquet"):
             scrap.unlink()  # of an import that was killed
     paths, first = [], None
     for source in sources:
-        if source not in SOURCES:
-            raise LookupError(f"unknown source '{source}'. Known: {', '.join(SOURCES)}")
         given = SOURCES[source](cohort, variant)
         first = first or given
         _check_agreement(first.annotations.table, given.annotations.table, source)

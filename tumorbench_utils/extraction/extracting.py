@@ -14,7 +14,7 @@ from ..patches import AXES
 from .controls import describe
 from .passes import encode
 from .records import ExtractionError, record_of
-from .tasks import LEFT_OUT, THERE, geometry_of, task_of
+from .tasks import LEFT_OUT, THERE, task_of
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def extract(
     if twice:
         raise ExtractionError(f"given twice: {', '.join(twice)}")
     banks = _banks(run, cohort, encoders)
-    tasks = [task_of(run, cohort, each, banks[geometry_of(each).id], trials) for each in encoders]
+    tasks = [task_of(run, cohort, each, banks[each.geometry.id], trials) for each in encoders]
     status = {task.name: task.begin() for task in tasks}
     ahead = [task for task in tasks if status[task.name] != THERE]
     timings: dict[str, dict] = {}
@@ -82,7 +82,7 @@ def _banks(run: str | Path, cohort: str, encoders: Sequence[Encoder | Described]
     """The bank of every geometry; all that are missing or do not fit are named in one error."""
     banks, problems = {}, {}
     for each in encoders:
-        needed = geometry_of(each)
+        needed = each.geometry
         try:
             bank = banks.get(needed.id) or Bank(path_of(run, cohort, needed.id))
         except BankError:

@@ -18,7 +18,6 @@ from ..bank import Bank
 from ..bank.plans import RECORD
 from ..models.encoder import Described, Encoder
 from ..models.locating import FULL
-from ..patches import Geometry
 from .records import SOURCE, ExtractionError, bank_sha256, of_control, of_encoder, record_of, record_of_table, same
 
 GRAIN, GRAIN_BYTES = 32, 1 << 26  # rows of a grain, fewer where their patches would take more room
@@ -111,11 +110,6 @@ class Task:
             vectors = vectors[~lost] if lost.any() else vectors
             embeddings.write(self.path, kept["sample_id"].to_numpy(), vectors, record, kept["trial"].to_numpy())
         shutil.rmtree(self.building)
-
-
-def geometry_of(maker: Encoder | Described) -> Geometry:
-    """The sampling grid of the patches that an encoder or a control is given."""
-    return maker.recipe.geometry if isinstance(maker, Encoder) else maker.geometry
 
 
 def task_of(run: str | Path, cohort: str, maker: Encoder | Described, bank: Bank, trials: Sequence[int] | None) -> Task:

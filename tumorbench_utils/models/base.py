@@ -87,6 +87,11 @@ class Recipe:
         return out + values[0]
 
 
+def last_level(encoder: Module, batch: Tensor) -> Tensor:
+    """The average over space of the last of the levels that an encoder gives as a list, (n, channels)."""
+    return encoder(batch)[-1].float().mean((2, 3, 4))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """An encoder of CT patches.

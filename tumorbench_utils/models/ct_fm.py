@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..patches import BENCHMARK, Geometry
-from .base import Checkpoint, Layout, Model, Recipe
+from .base import Checkpoint, Layout, Model, Recipe, last_level
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torch.nn import Module
 
 
@@ -19,11 +18,6 @@ def build() -> Module:
     return SegResEncoder(spatial_dims=3, in_channels=1, init_filters=32, blocks_down=(1, 2, 2, 4, 4))
 
 
-def embed(encoder: Module, batch: Tensor) -> Tensor:
-    """The average over space of the last level, (n, 512)."""
-    return encoder(batch)[-1].float().mean((2, 3, 4))
-
-
 WINDOW = ((-1024, 0), (2048, 1))
 
 MODEL = Model(
@@ -32,14 +26,14 @@ MODEL = Model(
     year=2025,
     released_name="CTFMExtractor",
     build=build,
-    benchmark=Recipe(BENCHMARK[0], "SPL", (48, 48, 48), WINDOW, 512, embed),
+    benchmark=Recipe(BENCHMARK[0], "SPL", (48, 48, 48), WINDOW, 512, last_level),
     authors=Recipe(
         Geometry("ct_fm_authors", (1, 1, 3), (128, 128, 32), "exact"),
         axes="SPL",
         size=(32, 128, 128),
         window=WINDOW,
         dim=512,
-        embed=embed,
+        embed=last_level,
     ),
     differences=(
         "Spacing: the model was pretrained on slices 3 mm apart with pixels of 1 mm, the benchmark samples 1 mm "

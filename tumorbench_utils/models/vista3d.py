@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..patches import BENCHMARK, Geometry
-from .base import Checkpoint, Layout, Model, Recipe
+from .base import Checkpoint, Layout, Model, Recipe, last_level
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torch.nn import Module
 
 
@@ -19,25 +18,20 @@ def build() -> Module:
     return SegResEncoder(spatial_dims=3, in_channels=1, init_filters=48, blocks_down=(1, 2, 2, 4, 4), norm="instance")
 
 
-def embed(encoder: Module, batch: Tensor) -> Tensor:
-    """The average over space of the last level, (n, 768)."""
-    return encoder(batch)[-1].float().mean((2, 3, 4))
-
-
 MODEL = Model(
     id="vista3d",
     title="VISTA3D",
     year=2024,
     released_name="VISTA3DExtractor",
     build=build,
-    benchmark=Recipe(BENCHMARK[0], "RAS", (48, 48, 48), ((-1024, 0), (2048, 1)), 768, embed),
+    benchmark=Recipe(BENCHMARK[0], "RAS", (48, 48, 48), ((-1024, 0), (2048, 1)), 768, last_level),
     authors=Recipe(
         Geometry("vista3d_authors", (1.5, 1.5, 1.5), (128, 128, 128), "exact"),
         axes="RAS",
         size=(128, 128, 128),
         window=((-963.8247715525971, 0), (1053.678477684517, 1)),
         dim=768,
-        embed=embed,
+        embed=last_level,
     ),
     differences=(
         "Spacing: the authors resample to 1.5 mm, the benchmark to 1 mm.",

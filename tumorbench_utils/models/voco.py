@@ -6,10 +6,9 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from ..patches import BENCHMARK, Geometry
-from .base import Checkpoint, Layout, Model, Recipe
+from .base import Checkpoint, Layout, Model, Recipe, last_level
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torch.nn import Module
 
 
@@ -29,11 +28,6 @@ def build() -> Module:
     )
 
 
-def embed(encoder: Module, batch: Tensor) -> Tensor:
-    """The average over space of the last level, (n, 3072)."""
-    return encoder(batch)[-1].float().mean((2, 3, 4))
-
-
 # As published, the names stand bare; other files of the authors wrap the network, or name it after its first release.
 PREFIXES = [
     f"{outer}{name}." for name in ("swinViT", "swin_vit") for outer in ("", "module.", "backbone.", "module.backbone.")
@@ -45,14 +39,14 @@ MODEL = Model(
     year=2024,
     released_name="VocoExtractor",
     build=build,
-    benchmark=Recipe(BENCHMARK[0], "RAS", (64, 64, 64), ((-1024, 0), (2048, 1)), 3072, embed),
+    benchmark=Recipe(BENCHMARK[0], "RAS", (64, 64, 64), ((-1024, 0), (2048, 1)), 3072, last_level),
     authors=Recipe(
         Geometry("voco_authors", (1.5, 1.5, 1.5), (64, 64, 64), "exact"),
         axes="RAS",
         size=(64, 64, 64),
         window=((-175, 0), (250, 1)),
         dim=3072,
-        embed=embed,
+        embed=last_level,
     ),
     differences=(
         "Spacing: the authors resample to 1.5 mm, the benchmark to 1 mm.",
