@@ -383,3 +383,16 @@ def _covered(model, dimensions, without_annotation, without_embedding):
         "without annotation": without_annotation,
         "without embedding": without_embedding,
     }
+
+
+def test_trials_lie_side_by_side_and_incomplete_samples_are_listed():
+    names = ["b", "a", "c", "a", "b", "a", "b"]
+    trials = [0, 0, 0, 2, 2, 1, 1]
+    vectors = np.arange(14, dtype=np.float32).reshape(7, 2) + 1
+    found = embeddings.by_trial(embeddings.EmbeddingTable(np.array(names, object), np.array(trials), vectors, {}))
+    assert list(found.sample_id) == ["b", "a"] and list(found.trial) == [0, 1, 2]
+    for t, trial in enumerate(found.trial):
+        for n, name in enumerate(found.sample_id):
+            row = next(i for i in range(7) if (names[i], trials[i]) == (name, trial))
+            assert (found.vectors[t, n] == vectors[row]).all()
+    assert found.incomplete.to_numpy().tolist() == [["c", 1], ["c", 2]]

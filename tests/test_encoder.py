@@ -49,6 +49,29 @@ def test_vectors_are_those_of_the_network_on_scaled_patches():
     assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
+def test_hu_of_any_kind_and_scaled_values_give_the_vectors_of_the_patches():
+    ready, hu = made(), torch.from_numpy(patches(5))
+    expected = ready(hu.numpy())
+    assert_array_equal(ready.of_hu(hu.double()).numpy(), expected)
+    assert_array_equal(ready.of_values(ready.recipe.scaled(hu)[:, None], batch=4).numpy(), expected)
+    assert ready.usage.samples == 15
+
+
+def test_gradients_flow_through_what_is_differentiable_and_the_vectors_are_the_same():
+    ready, hu = made(), torch.from_numpy(patches(2))
+    values = ready.recipe.scaled(hu)[:, None].requires_grad_()
+    found = ready.differentiable(values)
+    assert_allclose(found.detach().numpy(), ready(hu.numpy()), rtol=1e-5, atol=1e-7)
+    found.sum().backward()
+    assert values.grad.abs().sum() > 0
+
+
+def test_spacing_is_along_the_axes_of_the_recipe():
+    recipe = dataclasses.replace(made().recipe, geometry=Geometry("odd", (1.0, 2.0, 3.0), (8, 8, 8)), axes="SPL")
+    model = base.Model(id="small", title="Small", build=build, benchmark=recipe)
+    assert encoder.ready(model, weights="random", device="cpu").spacing == (3.0, 2.0, 1.0)
+
+
 def test_embed_is_given_float32_with_one_channel_without_gradients_and_in_eval_mode():
     seen = []
 
@@ -140,7 +163,7 @@ def test_other_errors_are_not_taken_for_lack_of_memory():
     ("wrong", "words"),
     [
         (patches(2).astype(np.float32), "float32"),
-        (patches(2).transpose(0, 3, 2, 1), r"\(2, 8, 4, 6\), must be int16 \(n, \*\(6, 4, 8\)\)"),
+        (patches(2).transpose(0, 3, 2, 1), r"\(2, 8, 4, 6\), must be \(n, \*\(6, 4, 8\)\)"),
     ],
 )
 def test_patches_of_another_kind_are_refused(wrong, words):

@@ -73,3 +73,25 @@ def test_a_recipe_that_is_not_there_is_told():
 
 def test_controls_are_no_models_of_the_study():
     assert [model.id for model in MODELS if isinstance(model, Control)] == ["volume", "radiomics"]
+
+
+@pytest.mark.parametrize("name", ["volume", "random_encoder.benchmark.untrained"])
+def test_an_encoder_is_called_by_the_name_of_its_table(name):
+    pytest.importorskip("torch")
+    assert models.called(name, device="cpu").name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("volume.benchmark", "a control, its table bears its name alone"),
+        ("suprem", "no embedding table is called 'suprem': <model>.<recipe>"),
+        ("suprem.benchmark.untrained.more", "no embedding table"),
+        ("suprem.mine.untrained", "recipe is 'mine'"),
+        ("suprem.benchmark.file-01234567", "weights of a file: give its path"),
+        ("nobody.benchmark", "nobody"),
+    ],
+)
+def test_a_table_that_nobody_makes_is_told(name, words):
+    with pytest.raises((ValueError, LookupError), match=words):
+        models.called(name)

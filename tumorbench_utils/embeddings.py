@@ -32,6 +32,17 @@ class EmbeddingTable:
 
 
 @dataclass(frozen=True)
+class Trials:
+    """Vectors (t, n, d) float32 of ``trial`` (t,), ascending, by ``sample_id`` (n,); ``incomplete`` lists the trials
+    (sample_id, trial) that are lacking of the samples left out for it."""
+
+    sample_id: np.ndarray
+    trial: np.ndarray
+    vectors: np.ndarray
+    incomplete: pd.DataFrame
+
+
+@dataclass(frozen=True)
 class Joined:
     """Annotations and vectors row by row, and every sample that only one side has (sample_id, missing_from).
 
@@ -134,6 +145,17 @@ def _check(ids: np.ndarray, trials: np.ndarray, vectors: np.ndarray, origin: str
 def _some(ids: np.ndarray) -> str:
     more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
     return ", ".join(map(str, ids[:SHOWN])) + more
+
+
+def by_trial(table: EmbeddingTable) -> Trials:
+    """All trials of a table side by side, of the samples that have every one of them, in the table's order."""
+    names = list(dict.fromkeys(table.sample_id))
+    rows = pd.Series(np.arange(len(table.trial)), [table.sample_id, table.trial]).unstack().reindex(names)
+    lacking = rows.isna().stack()
+    lacking = lacking[lacking].index.to_frame(index=False).set_axis(["sample_id", "trial"], axis=1)
+    rows = rows.dropna().astype(int)
+    vectors = table.vectors[rows.to_numpy().T]
+    return Trials(rows.index.to_numpy(), rows.columns.to_numpy(), vectors, lacking)
 
 
 def join(table: EmbeddingTable, annotations: pd.DataFrame, trial: int = 0, origin: str = "embeddings") -> Joined:

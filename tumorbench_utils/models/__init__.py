@@ -5,7 +5,7 @@
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 
 from ..patches import BENCHMARK, Geometry
@@ -89,6 +89,29 @@ def grids_of(encoders: Sequence[Encoder | Described]) -> list[Geometry]:
     return list(dict.fromkeys(each.geometry for each in encoders))
 
 
+def called(
+    name: str, weights: Mapping[str, str] | None = None, device: str = "auto", precision: str = "fp32", seed: int = 0
+) -> Encoder | Described:
+    """The encoder or control whose embedding table bears ``name``: astra.benchmark, suprem.authors.untrained, volume.
+
+    A table that was made with the weights of a file (``.file-`` in its name) needs the path of the file:
+    ``weights={name: path}``.
+    """
+    model, *rest = name.split(".")
+    source = MODELS.get(model)
+    if isinstance(source, Control) != (not rest) or len(rest) > 2:
+        what = "a control, its table bears its name alone" if isinstance(source, Control) else "<model>.<recipe>"
+        raise ValueError(f"no embedding table is called '{name}': {what}")
+    recipe, kind = (*rest, "", "")[:2]
+    given = (weights or {}).get(name) or {"": "pretrained", "untrained": "random"}.get(kind)
+    if given is None:
+        raise ValueError(f"'{name}' was made with the weights of a file: give its path as weights['{name}']")
+    made = ready(source, recipe, given, device, precision, seed) if rest else Described(source)
+    if made.name != name:
+        raise ValueError(f"the weights given for '{name}' make a table called '{made.name}'")
+    return made
+
+
 register_installed()
 
 __all__ = [
@@ -104,6 +127,7 @@ __all__ = [
     "Model",
     "Recipe",
     "Sample",
+    "called",
     "geometries",
     "grids",
     "grids_of",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..patches import BENCHMARK, Geometry
+from ..patches import AXES, BENCHMARK, Geometry
 from . import loading
 from .base import RECIPES, Control, Model, Recipe
 
@@ -164,6 +164,11 @@ class Encoder:
         return self.recipe.geometry
 
     @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance (3,) mm of the voxels of a patch along the recipe's own axes."""
+        return tuple(self.geometry.spacing[AXES[letter][0]] for letter in self.recipe.axes)
+
+    @property
     def name(self) -> str:
         """Name of its embedding table: model and recipe, then ".untrained" for random weights, or ".file-" and the
         start of the hash for a file not known to be the published one. Published tables bear the model's name alone.
@@ -197,22 +202,45 @@ class Encoder:
         """
         import torch
 
+        if patches.dtype != np.int16:
+            raise EncoderError(f"{self.name}: patches are {patches.dtype}, must be int16")
+        return self.of_hu(torch.from_numpy(np.ascontiguousarray(patches)), batch).cpu().numpy()
+
+    def of_hu(self, hu: torch.Tensor, batch: int | None = None) -> torch.Tensor:
+        """Vectors (n, dim) float32 of patches (n, *size) in HU of any number type; both on any device.
+
+        For patches that are no longer a scanner's whole numbers; see :meth:`vectors`.
+        """
+        return self._embedded(hu, batch, scale=True)
+
+    def of_values(self, values: torch.Tensor, batch: int | None = None) -> torch.Tensor:
+        """Vectors (n, dim) float32 of values (n, 1, *size) as the recipe scales them, for occlusion."""
+        return self._embedded(values[:, 0], batch, scale=False)
+
+    def differentiable(self, values: torch.Tensor) -> torch.Tensor:
+        """Vectors (n, dim) of scaled values (n, 1, *size) that gradients flow through, in one batch."""
+        with _reproducible(), self._autocast():
+            return self.recipe.embed(self.module, values.to(self.device)).float()
+
+    def _embedded(self, source: torch.Tensor, batch: int | None, scale: bool) -> torch.Tensor:
+        """Vectors (n, dim) of patches (n, *size), on the encoder's device."""
+        import torch
+
         size = tuple(self.recipe.size)
-        if patches.dtype != np.int16 or patches.shape[1:] != size:
-            raise EncoderError(f"{self.name}: patches are {patches.dtype} {patches.shape}, must be int16 (n, *{size})")
+        if tuple(source.shape[1:]) != size:
+            raise EncoderError(f"{self.name}: patches are {tuple(source.shape)}, must be (n, *{size})")
         if batch is not None and batch < 1:
             raise EncoderError(f"batch is {batch}, must be 1 or more")
-        source = torch.from_numpy(np.ascontiguousarray(patches))
         cuda = self.device.type == "cuda"
         if cuda:
-            source = source.pin_memory()
+            source = source.pin_memory() if source.device.type == "cpu" else source
             torch.cuda.reset_peak_memory_stats(self.device)
         spans: list = []
         with _reproducible(), torch.inference_mode(), self._autocast():
-            found = torch.cat(
-                [torch.empty(0, self.recipe.dim, device=self.device), *self._batches(source, batch, spans)]
-            )
-        found = found.cpu().numpy()  # waits for the device
+            nothing = torch.empty(0, self.recipe.dim, device=self.device)
+            found = torch.cat([nothing, *self._batches(source, batch, spans, scale)])
+        if cuda:
+            torch.cuda.synchronize(self.device)
         self.usage.seconds += sum(a.elapsed_time(b) / 1000 if cuda else b - a for a, b in spans)
         self.usage.samples += len(found)
         peak = torch.cuda.max_memory_allocated(self.device) if cuda else _peak_of_process() - self.peak_before
@@ -225,7 +253,7 @@ class Encoder:
         name = PRECISIONS[self.precision]
         return torch.autocast(self.device.type, getattr(torch, name) if name else None, enabled=name is not None)
 
-    def _batches(self, source: torch.Tensor, batch: int | None, spans: list) -> Iterator[torch.Tensor]:
+    def _batches(self, source: torch.Tensor, batch: int | None, spans: list, scale: bool) -> Iterator[torch.Tensor]:
         """Vectors of the patches (n, *size) batch by batch, on the device."""
         batch, start = batch or self.batch, 0
         while start < len(source):
@@ -234,7 +262,7 @@ class Encoder:
             # torch convolves a lone sample by another kernel on cpu: the last one takes the one before it along
             first = start - 1 if stop - start == 1 and most > 1 and start else start
             try:
-                found = self._forward(source[first:stop], spans)
+                found = self._forward(source[first:stop], spans, scale)
             except (RuntimeError, MemoryError) as error:
                 if not _lacks_memory(error):
                     raise
@@ -249,8 +277,9 @@ class Encoder:
             yield found[start - first :]
             start = stop
 
-    def _forward(self, patches: torch.Tensor, spans: list) -> torch.Tensor:
-        values = self.recipe.scaled(patches.to(self.device, non_blocking=True))[:, None]
+    def _forward(self, patches: torch.Tensor, spans: list, scale: bool) -> torch.Tensor:
+        values = patches.to(self.device, non_blocking=True)
+        values = (self.recipe.scaled(values) if scale else values)[:, None]
         begun = self._now()
         found = self.recipe.embed(self.module, values)
         spans.append((begun, self._now()))
