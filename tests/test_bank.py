@@ -287,6 +287,48 @@ def test_jitter_has_the_studys_spread_and_depends_on_the_name_alone():
     assert not np.allclose(bank.seed_points(many, 1, seed=1)["x"], bank.seed_points(many, 1)["x"])
 
 
+def test_several_sizes_of_jitter_are_blocks_of_trials_with_the_same_shifts():
+    many = pd.DataFrame({"sample_id": ["a", "b", "c"], "image": "i", "x": 1.0, "y": 2.0, "z": 3.0})
+    seeds = bank.seed_points(many, 4, [4.0, 2.0, 8.0]).set_index(["trial", "sample_id"])[["x", "y", "z"]]
+    assert list(seeds.index.unique("trial")) == list(range(13))
+    alone = bank.seed_points(many, 4).set_index(["trial", "sample_id"])[["x", "y", "z"]]
+    pd.testing.assert_frame_equal(seeds.loc[:4], alone)
+    for trial in range(1, 5):
+        first, second, third = (seeds.loc[trial + block] - [1, 2, 3] for block in (0, 4, 8))
+        assert_allclose(second, first / 2, atol=1e-12)
+        assert_allclose(third, first * 2, atol=1e-12)
+
+
+def test_one_size_of_jitter_gives_what_it_always_gave():
+    draws = np.random.default_rng(list(hashlib.sha256(b"5 a").digest())).normal(0, 3.7, (6, 3))
+    given = pd.DataFrame([["a", "i", 0.0, 0.0, 0.0]], columns=["sample_id", "image", "x", "y", "z"])
+    for size in (3.7, [3.7]):
+        assert_array_equal(bank.seed_points(given, 6, size, seed=5)[["x", "y", "z"]][1:], draws)
+
+
+@pytest.mark.parametrize("sizes", [[], [4.0, 4.0], [0.0], -1, [np.nan], [4.0, np.inf]])
+def test_sizes_of_jitter_that_cannot_be_used_are_refused(cohort, sizes):
+    with pytest.raises(bank.BankError, match="sizes of the jitter must be"):
+        bank.seed_points(cohort, 2, sizes)
+
+
+def test_patches_of_large_jitter_are_those_of_the_released_pipeline(tmp_path):
+    volume = real.lung_ct("lung2")
+    where = pd.DataFrame([["lung2", volume.source, 52.61, -95.87, -256.5]], columns=["sample_id", "image", *"xyz"])
+    seeds = bank.seed_points(where, 3, [2.0, 8.0])
+    masks = {"lung2": lung_ct.fetch()["lung2_label.nrrd"]}
+    found = bank.Bank(bank.build(tmp_path, "far", seeds, BENCHMARK[:1], workers=1, masks=masks).paths["iso_1mm"])
+    far = np.linalg.norm(found.rows[["x", "y", "z"]] - where[["x", "y", "z"]].to_numpy(), axis=1)
+    assert len(found.rows) == 7 and found.rows["entry"].nunique() == 1 and far.max() > 12
+    axes, _, spacing, size = released.RECIPES["fmcib"]
+    first = found.mask(next(found.rows.itertuples()), (size,) * 3)
+    for row in found.rows.itertuples():
+        expected = released.patch(resampled_lung("lung2", spacing), (row.x, row.y, row.z), size, axes)
+        patch = found.patch(row, (size,) * 3, axes)
+        assert np.abs(patch - expected).max() < 0.51
+        assert found.mask(row, (size,) * 3).sum() <= first.sum()
+
+
 def test_a_bank_says_what_it_is(cohort, tmp_path):
     path = build(cohort, tmp_path).paths["small"]
     assert json.loads((path / "zarr.json").read_text())["zarr_format"] == 3

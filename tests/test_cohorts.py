@@ -8,7 +8,7 @@ import pytest
 
 from tests import real
 from tumorbench_utils import annotations, artefacts, phantom
-from tumorbench_utils.cohorts import COHORTS, STUDY, Cohort, released
+from tumorbench_utils.cohorts import COHORTS, STUDY, Cohort, is_phantom, released
 from tumorbench_utils.cohorts.base import two_year_survival
 from tumorbench_utils.registry import UnknownNameError
 
@@ -121,7 +121,7 @@ def test_the_study_has_seven_cohorts_and_the_rest_is_for_trying_things_out():
         "rider",
     ]
     others = [cohort for cohort in COHORTS if cohort not in STUDY]
-    assert [cohort.id for cohort in others] == ["lung_ct", "phantom", "own"]
+    assert [cohort.id for cohort in others] == ["lung_ct", "phantom", "phantom_retest", "own"]
     assert all(cohort.images is None for cohort in others)  # none of them is in the Imaging Data Commons
 
 
@@ -166,6 +166,19 @@ def test_a_phantom_has_its_label_and_its_follow_up():
     assert len(survival.table) == len(first) - len(early)
     kept = first[first["sample_id"].isin(survival.table["sample_id"])]
     assert list(survival.table["label"]) == list((kept["time_days"] >= 730).astype(float))
+
+
+def test_the_retest_cohort_keeps_both_scans_of_a_patient_and_has_no_label():
+    rows = phantom.parameters(5, retests=3)
+    made = annotations.from_rows(COHORTS.get("phantom_retest"), rows)
+    assert list(made.table["sample_id"]) == list(rows["sample_id"]) and made.excluded.empty
+    assert made.table["patient_id"].value_counts().value_counts().to_dict() == {2: 3, 1: 2}
+    assert made.table["label"].isna().all() and "time_days" not in made.table
+
+
+def test_both_cohorts_of_phantoms_are_phantoms_and_no_other_is():
+    assert [cohort.id for cohort in COHORTS if is_phantom(cohort.id)] == ["phantom", "phantom_retest"]
+    assert not is_phantom("") and not is_phantom("phantoms")
 
 
 def test_released_rows_are_those_of_the_archive_in_the_order_of_the_splits():

@@ -63,7 +63,8 @@ def test_untrained_weights_and_phantoms_are_marked(encoder, cohort, expected):
 
 
 def test_a_control_is_marked_by_its_cohort_alone():
-    assert (model_pages.mark(CONTROL, "phantom"), model_pages.mark(CONTROL, "rider")) == ("phantom", "")
+    marks = [model_pages.mark(CONTROL, cohort) for cohort in ("phantom", "phantom_retest", "rider")]
+    assert marks == ["phantom", "phantom", ""]
 
 
 def test_what_the_weights_are(encoder):
@@ -138,6 +139,19 @@ def test_the_patch_shown_is_one_that_no_border_cuts_off_if_there_is_one(run, enc
 
     monkeypatch.setattr(model_pages.bank, "Bank", cut)
     assert model_pages.whole(run, "lung_ct", [encoder]) == "lung2"
+
+
+def test_a_jittered_seed_point_at_the_border_does_not_count(run, encoder, monkeypatch):
+    real = model_pages.bank.Bank
+
+    def jittered(path):
+        found = real(path)
+        moved = found.rows.assign(trial=1, clamped=found.rows["sample_id"] == "lung1")
+        found.rows = pd.concat([found.rows.assign(clamped=found.rows["sample_id"] == "lung2"), moved])
+        return found
+
+    monkeypatch.setattr(model_pages.bank, "Bank", jittered)
+    assert model_pages.whole(run, "lung_ct", [encoder]) == "lung1"
 
 
 def test_speed_is_remembered_where_the_tables_were_there(tmp_path):

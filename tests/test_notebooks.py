@@ -413,6 +413,18 @@ def test_a_cohort_smaller_than_the_number_of_second_scans_can_be_made(tmp_path):
     assert len(page.annotations()) == len(page.annotations(".excluded")) == 1
 
 
+def test_phantoms_scanned_twice_keep_both_scans(tmp_path):
+    given = {"cohort": "phantom_retest", "cases": 2, "retests": 2, "geometries": ["iso_1mm"]}
+    page = Page(tmp_path, **given, trials=1, jitter_mm=[4.0, 8.0]).checked()
+    table = page.annotations()
+    assert table["patient_id"].value_counts().tolist() == [2, 2] and table["label"].isna().all()
+    rows = pd.read_parquet(page.run / "patches" / "phantom_retest" / "iso_1mm.zarr" / "rows.parquet")
+    assert rows.groupby("sample_id")["trial"].apply(list).tolist() == [[0, 1, 2]] * 4
+    assert "This cohort has no endpoint" in page.text
+    captions = re.findall(r"<figcaption>([^<]+)", json.dumps(page.outputs))
+    assert captions and all("PHANTOM" in caption for caption in captions)
+
+
 def published_like(page, folder):
     """A run that holds the annotation table of another as published embeddings bring it: no image, no volume."""
     beside(page, folder, "images", "annotations")
@@ -597,6 +609,33 @@ def test_a_wrong_parameter_of_extraction_is_told_and_no_table_is_written(tmp_pat
     assert page.done.returncode != 0
     assert told in page.done.stderr
     assert not (page.run / "embeddings").exists()
+
+
+@pytest.fixture(scope="module")
+def jittered(phantoms, tmp_path_factory):
+    """A run of phantoms with two jittered seed points each."""
+    folder = beside(phantoms, tmp_path_factory.mktemp("jittered"), "images")
+    Page(folder, **PHANTOM, trials=2, geometries=["iso_1mm"]).checked()
+    return folder
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, [0, 1, 2]), ({"trials": 1}, [0, 1])])
+def test_as_many_jittered_seed_points_are_embedded_as_asked_for(jittered, given, expected):
+    page = ModelPage(jittered, model="random_encoder", cohorts=["phantom"], **given).checked()
+    table = page.table("phantom", "random_encoder.benchmark.untrained")
+    assert table.groupby("sample_id")["trial"].apply(sorted).tolist() == [expected] * 3
+    results = pd.read_csv(page.run / "results/2_embedding_extraction/random_encoder.csv")
+    assert results.set_index("quantity")["value"]["samples"] == 3  # the diagnostics are of the annotated ones
+
+
+def test_a_control_describes_the_annotated_seed_points(jittered):
+    page = ModelPage(jittered, model="volume", cohorts=["phantom"], trials=1).checked()
+    assert page.table("phantom", "volume")["trial"].tolist() == [0] * 3
+
+
+def test_more_jittered_seed_points_than_there_are_is_an_error(jittered):
+    page = ModelPage(jittered, model="random_encoder", cohorts=["phantom"], trials=3)
+    assert page.done.returncode != 0 and "holds no trials 3" in page.done.stderr
 
 
 def test_weights_that_cannot_be_fetched_are_asked_for(tmp_path, monkeypatch):

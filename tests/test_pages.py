@@ -344,4 +344,5 @@ def test_the_curve_is_of_all_patients_once_and_the_exclusions_of_the_sampled_uni
 
 def test_a_phantom_has_its_notice():
     assert 'class="tb-notice">phantom' in pages.card(COHORTS.get("phantom"))
+    assert 'class="tb-notice">phantom' in pages.card(COHORTS.get("phantom_retest"))
     assert "phantom" not in pages.card(COHORTS.get("luna16"))

@@ -35,6 +35,14 @@ def test_wrong_type_is_named_with_the_value(value, kind, fault):
     assert str(caught.value) == fault
 
 
+def test_whole_numbers_have_a_least_value():
+    least = {"draws": 1, "trials": 0, "most": -1}
+    for name, value in least.items():
+        parameters.check({name: value}, ("trials",), ("most",), **{name: int})
+        with pytest.raises(ParameterError, match=f"parameter {name} must be at least {value}, not {value - 1}"):
+            parameters.check({name: value - 1}, ("trials",), ("most",), **{name: int})
+
+
 def test_bool_may_be_one_of_several_types():
     parameters.check({"draws": True}, draws=(int, bool))
 

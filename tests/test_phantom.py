@@ -24,6 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tumorbench_utils import annotations, imaging, masks, phantom
+from tumorbench_utils.cohorts import COHORTS
 from tumorbench_utils.cohorts import phantom as cohort
 from tumorbench_utils.phantom.anatomy import ellipse, superellipse
 from tumorbench_utils.phantom.cohort import TABLE
@@ -53,6 +54,11 @@ def made(table):
         of = phantom.case(int(row.patient_id[-4:]), row.site)
         scans[row.sample_id] = phantom.scan(of, row.scan == "retest")
     return scans
+
+
+def rescanned(rows):
+    """Both scans of the patients that have two."""
+    return rows[rows["patient_id"].isin(rows.loc[rows["scan"] == "retest", "patient_id"])]
 
 
 def bytes_of(folder):
@@ -231,7 +237,7 @@ def test_sites_differ_in_case_mix():
 
 
 def test_a_retest_is_the_same_nodule_elsewhere(table, made):
-    pairs = cohort.rescanned(table)
+    pairs = rescanned(table)
     assert pairs["patient_id"].nunique() == RETESTS
     for _, rows in pairs.groupby("patient_id"):
         first, second = (made[sample] for sample in rows["sample_id"])
@@ -317,9 +323,9 @@ def test_a_patient_counts_once_and_pairs_are_the_retest_cohort():
     made = annotations.from_rows(cohort.COHORT, rows)
     assert made.table["patient_id"].is_unique and len(made.table) == 10
     assert list(made.excluded["reason"]) == ["second scan of the patient"] * 3
-    pairs = cohort.rescanned(rows)
+    pairs = rescanned(rows)
     assert pairs["patient_id"].value_counts().tolist() == [2, 2, 2]
-    assert cohort.RETEST.sample(pairs).is_unique
+    assert COHORTS.get("phantom_retest").sample(pairs).is_unique
 
 
 # A cohort on disk

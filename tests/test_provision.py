@@ -1,11 +1,13 @@
 """What a later notebook needs of data curation: made for the open cohorts, asked for otherwise."""
 
+import dataclasses
+import json
 import shutil
 
 import pandas as pd
 import pytest
 
-from tumorbench_utils import annotations, bank, provision
+from tumorbench_utils import annotations, artefacts, bank, provision
 from tumorbench_utils.bank import Bank
 from tumorbench_utils.models import geometries
 from tumorbench_utils.patches import BENCHMARK, Geometry
@@ -53,6 +55,20 @@ def test_phantoms_are_as_many_as_data_curation_made(tmp_path, monkeypatch):
     assert len(annotations.read(annotations.path_of(tmp_path, "phantom"))) == 2
 
 
+def test_phantoms_scanned_twice_have_images_of_their_own_and_no_label(tmp_path, monkeypatch):
+    assert provision.OPEN["phantom_retest"] == {"cases": 12, "retests": 12}
+    monkeypatch.setitem(provision.OPEN, "phantom_retest", {"cases": 1, "retests": 1})
+    provision.ensure(tmp_path, "phantom_retest", [SMALL], workers=1)
+    table = annotations.read(annotations.path_of(tmp_path, "phantom_retest"))
+    assert table["patient_id"].value_counts().tolist() == [2] and table["label"].isna().all()
+    assert table["volume_ml"].notna().all() and annotations.read_excluded(tmp_path, "phantom_retest").empty
+    found = Bank(bank.path_of(tmp_path, "phantom_retest", "small")).rows
+    assert sorted(found["sample_id"]) == sorted(table["sample_id"]) and set(found["mask_reason"]) == {""}
+    assert [path.name for path in (tmp_path / "images").iterdir()] == ["phantom_retest"]
+    record = artefacts.provenance_path(annotations.path_of(tmp_path, "phantom_retest")).read_text()
+    assert json.loads(record)["parameters"]["images"] == "phantom"
+
+
 def test_a_lacking_bank_gets_the_jittered_seed_points_of_the_others(tmp_path):
     provision.ensure(tmp_path, "lung_ct", [SMALL], workers=1)
     table = annotations.read(annotations.path_of(tmp_path, "lung_ct"))
@@ -75,3 +91,16 @@ def test_another_cohort_is_asked_for_with_the_notebook_s_parameters(tmp_path):
 def test_the_grids_of_recipes_have_distinct_ids_and_fit_their_recipes():
     assert list(geometries())[:2] == ["iso_1mm", "ct_clip"]
     assert all(name == grid.id for name, grid in geometries().items())
+
+
+def test_jittered_seed_points_go_into_banks_of_the_released_sampling_alone(tmp_path):
+    small = dataclasses.replace(SMALL, sampling="released")
+    exact = dataclasses.replace(SMALL, id="exact")
+    provision.ensure(tmp_path, "lung_ct", [exact, small], workers=1, trials=2, jitter_mm=[4.0, 8.0])
+    rows = {name: Bank(bank.path_of(tmp_path, "lung_ct", name)).rows for name in ("small", "exact")}
+    assert sorted(rows["small"]["trial"].unique()) == [0, 1, 2, 3, 4] and len(rows["small"]) == 10
+    assert list(rows["exact"]["trial"]) == [0, 0]
+    annotated = rows["small"].query("trial == 0")[["x", "y", "z"]].to_numpy()
+    assert (rows["exact"][["x", "y", "z"]].to_numpy() == annotated).all()
+    provision.ensure(tmp_path, "lung_ct", [BENCHMARK[1]], workers=1)
+    assert len(Bank(bank.path_of(tmp_path, "lung_ct", "ct_clip")).rows) == 10

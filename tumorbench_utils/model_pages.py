@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from . import bank, cards, plots
+from .cohorts import is_phantom
 from .diagnostics import Comparison, Diagnosis
 from .models import Control, Described, Encoder, Model
 from .patches import AIR, AXES
@@ -20,7 +21,7 @@ SOFT_TISSUE = (40, 400)  # centre and width, HU
 def mark(encoder: Encoder | Described, cohort: str = "") -> str:
     """What every figure of an embedding bears: phantom data, untrained weights, both or none ("")."""
     untrained = isinstance(encoder, Encoder) and encoder.weights.kind == "random"
-    return ", ".join([*(["phantom"] if cohort == "phantom" else []), *(["untrained"] if untrained else [])])
+    return ", ".join([*(["phantom"] if is_phantom(cohort) else []), *(["untrained"] if untrained else [])])
 
 
 def weights(encoder: Encoder | Described) -> str:
@@ -38,7 +39,8 @@ def source(encoder: Encoder | Described) -> str:
 def whole(run: str | Path, cohort: str, encoders: Sequence[Encoder | Described]) -> str:
     """The first sample of a cohort whose patch the border of the image cuts off for none of the encoders, if any."""
     banks = [bank.Bank(bank.path_of(run, cohort, each.geometry.id)) for each in encoders]
-    cut = pd.concat([each.rows for each in banks]).groupby("sample_id", sort=False)["clamped"].any()
+    seeds = pd.concat([each.rows[each.rows["trial"] == 0] for each in banks])
+    cut = seeds.groupby("sample_id", sort=False)["clamped"].any()
     return cut.sort_values(kind="stable").index[0]
 
 
@@ -52,7 +54,7 @@ def seen(run: str | Path, cohort: str, encoder: Encoder | Described, sample_id: 
     row = next(found.rows[found.rows["sample_id"] == sample_id].itertuples())
     hu, mask = found.patch(row, size, axes, pad), found.mask(row, size, axes)
     values, limits = (None, None) if control else _scaled(encoder, hu)
-    marked = "phantom" if cohort == "phantom" else ""  # weights play no part in it
+    marked = "phantom" if is_phantom(cohort) else ""  # weights play no part in it
     figure = plots.seen(hu, axes, geometry, values, limits=limits, mask=mask, window=SOFT_TISSUE, mark=marked)
     steps = (geometry.spacing[AXES[way][0]] for way in axes)
     field = " × ".join(f"{step * n:g}" for step, n in zip(steps, size, strict=True))

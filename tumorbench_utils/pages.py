@@ -32,7 +32,7 @@ def card(cohort: Cohort) -> str:
     """What the registry says of a cohort, as a Markdown list of definitions."""
     doi = f" ([{cohort.doi}](https://doi.org/{cohort.doi}))" if cohort.doi else ""
     lines = [
-        *([NOTICE] if cohort.id == "phantom" else []),
+        *([NOTICE] if cohort.phantom else []),
         f"**{cohort.title}**, {cohort.anatomy}, {cohort.size}.\n",
         f"- **Source**: {cohort.source}{doi}; licence {cohort.licence}",
         f"- **Seed point**: {cohort.seed_rule}",

@@ -12,10 +12,16 @@ class ParameterError(TypeError):
     """A notebook was given a parameter that it does not have, or one of the wrong type."""
 
 
-def check(namespace: Mapping, may_be_zero: tuple[str, ...] = (), **kinds: type | tuple[type, ...]) -> None:
+def check(
+    namespace: Mapping,
+    may_be_zero: tuple[str, ...] = (),
+    may_be_minus_one: tuple[str, ...] = (),
+    **kinds: type | tuple[type, ...],
+) -> None:
     """Check the parameters of the notebook whose ``globals()`` are given.
 
-    ``kinds`` names every parameter with its type; whole numbers are at least 1, those that ``may_be_zero`` at least 0.
+    ``kinds`` names every parameter with its type; whole numbers are at least 1, those that ``may_be_zero`` at least 0,
+    those that ``may_be_minus_one`` ("all there are") at least -1.
     Names that papermill injected are read from the injected cell itself, so variables of a notebook in use are not
     mistaken for parameters.
     """
@@ -23,7 +29,7 @@ def check(namespace: Mapping, may_be_zero: tuple[str, ...] = (), **kinds: type |
     if unknown:
         raise ParameterError(f"unknown parameter {', '.join(sorted(unknown))}. Known: {', '.join(kinds)}")
     for name in kinds:
-        least = 0 if name in may_be_zero else 1
+        least = -1 if name in may_be_minus_one else 0 if name in may_be_zero else 1
         if type(namespace[name]) is int and namespace[name] < least:
             raise ParameterError(f"parameter {name} must be at least {least}, not {namespace[name]}")
     for name, kind in kinds.items():

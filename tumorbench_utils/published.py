@@ -40,24 +40,29 @@ CONTROLS = {
 
 REPOSITORY = "https://media.githubusercontent.com/media/AIM-Harvard/TumorImagingBench"
 COMMIT = "01e7310d62f7fa7584432981a8e302ef9e973ecf"
+EARLIER = "a6d0b24e46b500e29e96423475cde707de972591"  # the last commit that has the features of RIDER
+FEATURES = f"{COMMIT}/data/features"
 RELEASED = {  # cohort: file, SHA-256
-    "luna16": ("luna.pkl", "8bc87df81f715628cb38f116fe7034f2837d6d4eace004f53b647b63d0d83c60"),
-    "dlcs": ("dlcs.pkl", "869cdee9a1ce98f6c9844d73ebb71c96b25940ba1da2eeb1fdb7d9e20be84d46"),
+    "luna16": (f"{FEATURES}/luna.pkl", "8bc87df81f715628cb38f116fe7034f2837d6d4eace004f53b647b63d0d83c60"),
+    "dlcs": (f"{FEATURES}/dlcs.pkl", "869cdee9a1ce98f6c9844d73ebb71c96b25940ba1da2eeb1fdb7d9e20be84d46"),
     "nsclc_radiomics": (
-        "nsclc_radiomics.pkl",
+        f"{FEATURES}/nsclc_radiomics.pkl",
         "0cbc3539f68cc0ef87f03acfeb7c0673f017e19d7b5251303a34569a5e2a8bc8",
     ),
     "nsclc_radiogenomics": (
-        "nsclc_radiogenomics.pkl",
+        f"{FEATURES}/nsclc_radiogenomics.pkl",
         "ba12d75fd139b4a32c5f194fb50bc1b931c290fab885d84efbe3bb435bdecf7a",
     ),
-    "c4kc_kits": ("c4c_kits.pkl", "542d10ccc7b926bac4eb1ad077a2704123be47e6de60f456fdd4699038f4bc13"),
+    "c4kc_kits": (f"{FEATURES}/c4c_kits.pkl", "542d10ccc7b926bac4eb1ad077a2704123be47e6de60f456fdd4699038f4bc13"),
     "colorectal_liver_metastases": (
-        "colorectal_liver_metastases.pkl",
+        f"{FEATURES}/colorectal_liver_metastases.pkl",
         "a6aea6fd787bdee4c5a6f98e52d3905aa7ff23cbd87efdc8d69470569ab9e212",
     ),
+    "rider": (
+        f"{EARLIER}/src/tumorimagingbench/evaluation/features/rider_features.pkl",
+        "44a766ef95d48d622b5044b74f41aca5cf8175dc29b683fc87840f91952fd800",
+    ),
 }
-
 
 SPLITS = ("train", "val", "test")  # in the order in which the released code joins them
 
@@ -212,11 +217,11 @@ def _wheel_record(control: str | None, inputs: Mapping[str, str]) -> dict:
 
 
 def from_released(cohort: str, variant: str = "paper") -> Published:
-    """The authors' released features of all ten models for one of the six cohorts (some 30 to 120 MB)."""
+    """The authors' released features of all ten models for one of the study's seven cohorts (3 to 120 MB)."""
     if cohort not in RELEASED:
         raise LookupError(f"no released features of '{cohort}'. Known: {', '.join(RELEASED)}")
-    name, sha256 = RELEASED[cohort]
-    path = artefacts.fetch_url(f"{REPOSITORY}/{COMMIT}/data/features/{name}", sha256, f"released/{name}")
+    file, sha256 = RELEASED[cohort]
+    path = artefacts.fetch_url(f"{REPOSITORY}/{file}", sha256, f"released/{file.rsplit('/', 1)[-1]}")
     return read_released(path, cohort, variant)
 
 
@@ -343,7 +348,8 @@ def _check_variant(table: Path, variant: str) -> None:
 
 def _check_agreement(first: pd.DataFrame, other: pd.DataFrame, source: str) -> None:
     both = first.merge(other, on="sample_id", suffixes=("", "_other"))
-    odd = both.loc[both["label"] != both["label_other"], "sample_id"]
+    unlabelled = both["label"].isna() & both["label_other"].isna()  # as of a cohort without an endpoint
+    odd = both.loc[(both["label"] != both["label_other"]) & ~unlabelled, "sample_id"]
     if len(odd):
         raise PublishedError(f"{source}: {len(odd)} labels differ from those of the first: {list(odd[:5])}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,12 +17,19 @@ class BankError(ValueError):
     """A patch bank, or a table of seed points, that cannot be used; the message says which and why."""
 
 
-def seed_points(annotations: pd.DataFrame, trials: int = 0, sigma_mm: float = 4.0, seed: int = 0) -> pd.DataFrame:
+def seed_points(
+    annotations: pd.DataFrame, trials: int = 0, sigma_mm: float | Sequence[float] = 4.0, seed: int = 0
+) -> pd.DataFrame:
     """The seed points of a bank: trial 0 is the annotated one, trials 1 to ``trials`` are jittered.
 
     The jitter is normal with ``sigma_mm`` on every axis (the study: 50 trials of variance 16 mm2). It depends on the
-    sample's name alone, so that more samples or another order change nothing. Columns: those of ``SEEDS``.
+    sample's name alone, so that more samples or another order change nothing. With several sizes the next ``trials``
+    are of the second size, and so on: the same shifts, made larger or smaller, so that sizes are compared in pairs.
+    Columns: those of ``SEEDS``. Raises :class:`BankError` if columns lack or sizes are not above zero, each once.
     """
+    sizes = np.atleast_1d(np.asarray(sigma_mm, float))
+    if not len(sizes) or not (np.isfinite(sizes) & (sizes > 0)).all() or len(set(sizes)) < len(sizes):
+        raise BankError(f"sizes of the jitter must be numbers of mm above zero, each once, not {sigma_mm}")
     missing = {"sample_id", "image", "x", "y", "z"} - set(annotations)
     if missing:
         raise BankError(
@@ -30,16 +37,18 @@ def seed_points(annotations: pd.DataFrame, trials: int = 0, sigma_mm: float = 4.
         )
     tables = [annotations.assign(trial=0)[SEEDS]]
     if trials:
-        shifts = np.stack([_shifts(name, trials, sigma_mm, seed) for name in annotations["sample_id"]])
-        for trial in range(1, trials + 1):
+        shifts = np.stack([_shifts(name, trials, sizes, seed) for name in annotations["sample_id"]])
+        for trial in range(1, trials * len(sizes) + 1):
             moved = annotations[["x", "y", "z"]] + shifts[:, trial - 1]
             tables.append(annotations.assign(trial=trial, **moved)[SEEDS])
     return pd.concat(tables).sort_values("trial", kind="stable").reset_index(drop=True)
 
 
-def _shifts(name: str, trials: int, sigma_mm: float, seed: int) -> np.ndarray:
+def _shifts(name: str, trials: int, sizes: np.ndarray, seed: int) -> np.ndarray:
+    """Shifts (trials x sizes, 3) mm of one sample, size by size."""
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
-    return np.random.default_rng(list(digest)).normal(0, sigma_mm, (trials, 3))
+    drawn = np.random.default_rng(list(digest)).normal(0, 1, (trials, 3))
+    return np.concatenate([size * drawn for size in sizes])
 
 
 def checked(seeds: pd.DataFrame, masks: Mapping[str, str] | pd.Series | None = None) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from . import (
     nsclc_radiomics,
     own,
     phantom,
+    phantom_retest,
     rider,
 )
 from .base import Cohort, Endpoint
@@ -30,6 +31,13 @@ COHORTS: Registry[Cohort] = Registry(
 STUDY = tuple(COHORTS)  # the cohorts of the study; the following are for trying things out
 COHORTS.register(lung_ct.COHORT)
 COHORTS.register(phantom.COHORT)
+COHORTS.register(phantom_retest.COHORT)
 COHORTS.register(own.COHORT)
 
-__all__ = ["COHORTS", "STUDY", "Cohort", "Endpoint"]
+
+def is_phantom(cohort: str) -> bool:
+    """Whether the images of the cohort called ``cohort`` are computed, of no patient; an unknown one's are not."""
+    return cohort in COHORTS and COHORTS.get(cohort).phantom
+
+
+__all__ = ["COHORTS", "STUDY", "Cohort", "Endpoint", "is_phantom"]

@@ -49,7 +49,8 @@ class Cohort:
     ``patient`` and ``sample`` name patients and samples from source rows, ``time_days`` and ``event`` give the
     follow-up where there is one, ``clinical`` maps our ``clinical_*`` names to source columns. ``images`` is where the
     images come from; without it they are the user's own. ``segment`` is a regular expression for the names of the
-    segments of a mask that are the tumour; empty where a mask has one segment.
+    segments of a mask that are the tumour; empty where a mask has one segment. ``phantom``: the images are computed, of
+    no patient, which every figure must say.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Cohort:
     clinical: Mapping[str, str] = field(default_factory=dict)
     images: Idc | Zenodo | None = None
     segment: str = ""
+    phantom: bool = False
 
     def endpoint(self, variant: str = "paper") -> Endpoint:
         """The rule of ``variant``; an unknown one is an error that lists those there are."""

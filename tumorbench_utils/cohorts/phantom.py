@@ -1,9 +1,5 @@
 """PHANTOM: computed thoraces with one lung nodule each, to test the machinery. Rows are those of ``phantom.make``."""
 
-from dataclasses import replace
-
-import pandas as pd
-
 from .base import Cohort, Column, Endpoint, column, survives
 
 TIME = column("time_days", float)
@@ -13,12 +9,6 @@ EVENT = column("event", float)
 def first_scan(label: Column) -> Column:
     """``label`` of the first scan of a patient; a second scan has none, so that nobody counts twice."""
     return lambda rows: label(rows).where(rows["scan"] == "test")
-
-
-def rescanned(rows: pd.DataFrame) -> pd.DataFrame:
-    """Both scans of the patients that have two: the rows of :data:`RETEST`."""
-    twice = rows.loc[rows["scan"] == "retest", "patient_id"]
-    return rows[rows["patient_id"].isin(twice)].reset_index(drop=True)
 
 
 COHORT = Cohort(
@@ -49,15 +39,5 @@ COHORT = Cohort(
     sample=column("sample_id"),
     time_days=TIME,
     event=EVENT,
-)
-
-RETEST = replace(
-    COHORT,
-    id="phantom_retest",
-    title="PHANTOM, test and retest",
-    size="two scans of each patient",
-    seed_rule="centroid of the nodule of each scan",
-    endpoints={},
-    time_days=None,
-    event=None,
+    phantom=True,
 )

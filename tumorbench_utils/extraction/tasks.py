@@ -16,6 +16,7 @@ import pandas as pd
 from .. import annotations, artefacts, embeddings
 from ..bank import Bank
 from ..bank.plans import RECORD
+from ..cohorts import is_phantom
 from ..models.encoder import Described, Encoder
 from ..models.locating import FULL
 from .records import SOURCE, ExtractionError, bank_sha256, of_control, of_encoder, record_of, record_of_table, same
@@ -124,7 +125,7 @@ def task_of(run: str | Path, cohort: str, maker: Encoder | Described, bank: Bank
     grain = max(1, min(GRAIN, GRAIN_BYTES // (2 * math.prod(held["size"]))))
     model = maker.model if isinstance(maker, Encoder) else maker.control
     parameters = {"source": SOURCE, "cohort": cohort, "model": model.id, "title": model.title, "control": None}
-    parameters |= {"geometry": held, "grain": grain, "phantom": "phantom" in cohort}
+    parameters |= {"geometry": held, "grain": grain, "phantom": is_phantom(cohort)}
     inputs = {"bank": bank_sha256(bank, rows, isinstance(maker, Described))}
     if isinstance(maker, Encoder):
         more, made_of = of_encoder(maker)
