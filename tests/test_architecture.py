@@ -29,10 +29,11 @@ FLOORS = [  # from the ground up; a room is a module or a package
     {"extraction", "diagnostics"},
     {"statistics"},
     {"knn"},
-    {"published"},
+    {"published", "robustness", "saliency"},
+    {"stress", "maps"},
     {"plots"},
     {"cards"},
-    {"model_pages", "doctor"},
+    {"model_pages", "doctor", "robustness_pages", "saliency_pages"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ROOMS = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in MODULES} - {"__init__"}

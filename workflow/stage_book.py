@@ -24,6 +24,8 @@ PARTS = {
     run_profile.CURATION: "The data",
     run_profile.EXTRACTION: "The embeddings",
     run_profile.EVALUATION: "Results",
+    run_profile.ROBUSTNESS: "Would it survive?",
+    run_profile.SALIENCY: "Where does it look?",
 }
 MODEL_TABLES = {  # what one table holds, so that each fits the page
     "origin": ["learnt by", "architecture", "pretraining data", "overlap with the cohorts"],
@@ -85,7 +87,7 @@ def stage_page(run: Path, book: Path, stage_name: str, page: tuple[str, dict]) -
 
 def subject(stage_name: str, page: str) -> str:
     """What a page is about, its model or its cohort, as its heading names it."""
-    return (MODELS if stage_name == run_profile.EXTRACTION else COHORTS).get(page).title
+    return (MODELS if stage_name in run_profile.BY_MODEL else COHORTS).get(page).title
 
 
 def with_prose(executed: dict, source: dict, subject: str) -> dict:
@@ -153,7 +155,7 @@ def stage_of(page: str) -> str:
 
 def entry(page: str) -> dict:
     """A page in the contents: under its cohort's or model's name where a part has one page for each."""
-    if stage_of(page) in (run_profile.CURATION, run_profile.EXTRACTION):
+    if stage_of(page) != run_profile.EVALUATION:
         return {"file": page, "title": subject(stage_of(page), page.rsplit("/", 1)[-1])}
     return {"file": page}
 

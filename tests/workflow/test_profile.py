@@ -8,9 +8,9 @@ import pytest
 import run_profile
 import yaml
 
-from tumorbench_utils import published, sources
-from tumorbench_utils.cohorts import COHORTS, STUDY, released
-from tumorbench_utils.models import MODELS, TEN
+from tumorbench_utils import provision, published, sources
+from tumorbench_utils.cohorts import COHORTS, STUDY, is_phantom, released
+from tumorbench_utils.models import MODELS, TEN, called
 
 NAMES = sorted(path.stem for path in run_profile.CONFIG.glob("*.yaml"))
 TABLES = {source: set(published.tables([source])) for source in published.SOURCES}
@@ -71,7 +71,7 @@ def test_parameters_of_a_page_are_parameters_of_its_notebook(name):
 def test_every_cohort_has_a_page_of_curation(name):
     profile = run_profile.load(name)
     assert set(profile["pages"][run_profile.CURATION]) == set(profile["cohorts"])
-    assert {cohort.id for cohort in STUDY} | {"phantom", "lung_ct"} <= set(profile["cohorts"])
+    assert {cohort.id for cohort in STUDY} | {"phantom", "phantom_retest", "lung_ct"} <= set(profile["cohorts"])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,7 +82,7 @@ def test_labels_and_images_of_a_page_are_those_that_its_cohort_has(name):
         assert given["labels"] != "released" or cohort in released.TABLES
         assert given["labels"] != "lidc" or cohort == "luna16"
         assert given["labels"] != "zenodo" or isinstance(known.images, sources.Zenodo)
-        assert given["labels"] != "cases" or given["images"] == cohort
+        assert given["labels"] != "cases" or given["images"] == ("phantom" if is_phantom(cohort) else cohort)
         assert given["images"] != "idc" or isinstance(known.images, sources.Idc)
 
 
@@ -142,7 +142,7 @@ def test_a_larger_profile_holds_every_page_of_a_smaller_one(smaller, larger):
     for stage, page, given in pages(small):
         there = large["pages"][stage][page]
         if given.get("weights") == "random":  # a stand-in where no hub can be reached
-            given = {name: value for name, value in given.items() if name != "weights"}
+            given = {name: value for name, value in given.items() if name not in ("weights", "trials")}
         for name, value in given.items():
             assert set(value) <= set(there[name]) if isinstance(value, list) else value == there[name]
     for cohort, options in small["cohorts"].items():
@@ -179,6 +179,149 @@ def test_a_page_of_extraction_follows_the_curation_of_its_cohorts():
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_phantoms_are_made_as_a_later_notebook_would_make_them(name):
+    pages = run_profile.load(name)["pages"][run_profile.CURATION]
+    for cohort in filter(is_phantom, pages):
+        given = defaults(run_profile.CURATION) | pages[cohort]
+        assert {name: given[name] for name in ("cases", "retests")} == provision.OPEN[cohort]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_jittered_seed_points_that_a_page_embeds_are_in_the_banks_of_its_cohorts(name):
+    profile = run_profile.load(name)
+    for page, given in profile["pages"][run_profile.EXTRACTION].items():
+        for cohort in given["cohorts"]:
+            curated = defaults(run_profile.CURATION) | profile["pages"][run_profile.CURATION][cohort]
+            there = curated["trials"] * len(curated["jitter_mm"])
+            assert (defaults(run_profile.EXTRACTION) | given)["trials"] <= there, (page, cohort)
+
+
+def test_defaults_of_extraction_are_those_that_table_names_are_told_by():
+    usual = defaults(run_profile.EXTRACTION)
+    assert (usual["recipes"], usual["weights"]) == (["benchmark"], "pretrained")
+
+
+# Robustness and saliency, whose notebooks need not be there
+
+
+@pytest.fixture
+def later(config, tmp_path, monkeypatch):
+    """Empty notebooks of all stages beside the profiles of a test, and a function that loads one of them."""
+    (tmp_path / "notebooks").mkdir()
+    for path in [*run_profile.NOTEBOOKS.glob("*.ipynb"), Path("4_robustness.ipynb"), Path("5_saliency.ipynb")]:
+        (tmp_path / "notebooks" / path.name).write_text("{}")
+    monkeypatch.setattr(run_profile, "NOTEBOOKS", tmp_path / "notebooks")
+
+    def load(robustness=None, saliency=None):
+        pages = {
+            run_profile.CURATION: {name: {"cohort": name} for name in ("phantom", "rider", "lung_ct")},
+            run_profile.EXTRACTION: {
+                "astra": {"model": "astra", "cohorts": ["phantom", "lung_ct"]},
+                "suprem": {
+                    "model": "suprem",
+                    "cohorts": ["phantom"],
+                    "recipes": ["benchmark", "authors"],
+                    "weights": "random",
+                },
+                "random_encoder": {"model": "random_encoder", "cohorts": ["phantom", "rider"]},
+                "volume": {"model": "volume", "cohorts": ["phantom"]},
+            },
+            run_profile.ROBUSTNESS: robustness or {},
+            run_profile.SALIENCY: saliency or {},
+        }
+        cohorts = {"phantom": None, "rider": {"sources": ["released"]}, "lung_ct": None}
+        config("later", {"cohorts": cohorts, "pages": pages})
+        return run_profile.load("later")
+
+    return load
+
+
+ROBUST = {
+    "phantom": {"cohort": "phantom", "models": ["suprem.authors.untrained", "astra.benchmark", "volume"]},
+    "rider": {"cohort": "rider", "models": ["fmcib", "random_encoder.benchmark.untrained"], "draws": 7},
+}
+LOOKS = {"astra": {"model": "astra", "cohorts": ["phantom", "lung_ct"]}}
+
+
+def test_tables_of_a_cohort_are_named_as_their_encoders_name_them(later):
+    profile = later()
+    names = list(run_profile.tables(profile, "phantom"))
+    assert sorted(names) == [
+        "astra.benchmark",
+        "random_encoder.benchmark.untrained",
+        "suprem.authors.untrained",
+        "suprem.benchmark.untrained",
+        "volume",
+    ]
+    for name in ("random_encoder.benchmark.untrained", "volume"):
+        assert called(name, device="cpu").name == name
+    assert set(run_profile.tables(profile, "rider")) == {*TABLES["released"], "random_encoder.benchmark.untrained"}
+    assert run_profile.extracted("suprem", {"weights": "mine.pt"}) == []
+
+
+def test_a_page_of_robustness_reads_what_its_tables_come_from(later):
+    profile = later(ROBUST)
+    phantom = run_profile.inputs(profile, run_profile.ROBUSTNESS, "phantom")
+    results = [f"results/{run_profile.EXTRACTION}/{model}.csv" for model in ("suprem", "astra", "volume")]
+    assert set(phantom.values()) == {*results, f"results/{run_profile.CURATION}/phantom.csv"}
+    rider = set(run_profile.inputs(profile, run_profile.ROBUSTNESS, "rider").values())
+    assert rider == {
+        f"results/{run_profile.EXTRACTION}/random_encoder.csv",
+        f"results/{run_profile.CURATION}/rider.csv",
+        "annotations/rider.csv",
+        *(f"embeddings/rider/{name}.parquet" for name in TABLES["released"]),
+    }
+    assert run_profile.files(profile, run_profile.ROBUSTNESS, "rider") == []
+    given = run_profile.parameters(profile, run_profile.ROBUSTNESS, "rider")
+    assert given == {"sources": ["released"], "variant": "paper", **ROBUST["rider"]}
+
+
+def test_a_page_of_saliency_follows_the_curation_of_its_cohorts_alone(later):
+    profile, page = later(saliency=LOOKS), (run_profile.SALIENCY, "astra")
+    read = {f"results/{run_profile.CURATION}/{cohort}.csv" for cohort in ("phantom", "lung_ct")}
+    assert set(run_profile.inputs(profile, *page).values()) == read
+    assert run_profile.files(profile, *page) == [] and run_profile.parameters(profile, *page) == LOOKS["astra"]
+
+
+@pytest.mark.parametrize(
+    ("robustness", "saliency", "told"),
+    [
+        ({"phantom": {"cohort": "phantom"}}, None, "4_robustness/phantom: no page of 2_embedding_extraction makes its"),
+        (
+            {"phantom": {"cohort": "phantom", "models": ["suprem.benchmark"]}},
+            None,
+            "models ['suprem.benchmark']. There",
+        ),
+        ({"phantom": {"cohort": "phantom", "models": ["fmcib"]}}, None, "models ['fmcib']. There are: astra.benchmark"),
+        ({"lung_ct": {"cohort": "lung_ct", "models": ["volume"]}}, None, "['volume']. There are: astra.benchmark"),
+        ({"mine": {"cohort": "phantom", "models": ["volume"]}}, None, "a page bears the name of its cohort"),
+        ({"dlcs": {"cohort": "dlcs", "models": ["volume"]}}, None, "its cohort is not among"),
+        (None, {"mine": LOOKS["astra"]}, "5_saliency/mine: a page of saliency bears the name of its model"),
+        (None, {"astro": {"model": "astro", "cohorts": ["phantom"]}}, "no model is called astro"),
+        (None, {"volume": {"model": "volume", "cohorts": ["phantom"]}}, "volume is a control"),
+        (None, {"astra": {"model": "astra", "cohorts": ["dlcs"]}}, "no page of 1_data_curation for its cohorts"),
+        (None, {"astra": {"model": "astra"}}, "no page of 1_data_curation for its cohorts"),
+    ],
+)
+def test_a_mistake_in_a_later_stage_is_told(later, robustness, saliency, told):
+    with pytest.raises(SystemExit) as error:
+        later(robustness, saliency)
+    assert told in str(error.value)
+
+
+def test_pages_lose_what_needs_weights_that_are_not_installed(later, monkeypatch):
+    monkeypatch.setattr(run_profile.models, "installed", lambda model: model.id != "astra")
+    alone = {"lung_ct": {"cohort": "lung_ct", "models": ["astra.benchmark"]}}
+    random = {"suprem": {"model": "suprem", "cohorts": ["phantom"], "weights": "random"}}
+    profile = later(ROBUST | alone, LOOKS | random)
+    assert profile["left_out"] == ["astra"]
+    assert profile["pages"][run_profile.SALIENCY] == random
+    assert "astra" not in profile["pages"][run_profile.EXTRACTION]
+    kept = {page: given["models"] for page, given in profile["pages"][run_profile.ROBUSTNESS].items()}
+    assert kept == {"phantom": ["suprem.authors.untrained", "volume"], "rider": ROBUST["rider"]["models"]}
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_models_of_extraction_are_known_and_have_their_grids(name):
     profile = run_profile.load(name)
     for page, given in profile["pages"][run_profile.EXTRACTION].items():
@@ -199,7 +342,7 @@ def test_full_extracts_the_ten_models_with_their_weights():
 
 def test_released_runs_ten_models_on_six_cohorts():
     given = run_profile.load("released")["pages"][run_profile.EVALUATION]
-    assert set(given) == set(published.RELEASED)
+    assert set(given) == set(published.RELEASED) - {"rider"}  # it has no endpoint
     assert all({model.id for model in TEN} <= set(each["models"]) for each in given.values())
 
 

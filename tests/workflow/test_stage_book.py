@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,7 @@ from tumorbench_utils.models import MODELS, TEN
 
 ROOT = Path(__file__).parents[2]
 STAGE, CURATION, EXTRACTION = "3_knn_evaluation", "1_data_curation", "2_embedding_extraction"
+ROBUSTNESS, SALIENCY = "4_robustness", "5_saliency"
 SOURCE = json.loads((ROOT / "notebooks" / f"{STAGE}.ipynb").read_text())
 OUTPUT = {"output_type": "stream", "name": "stdout", "text": ["what the run printed\n"]}
 INJECTED = {
@@ -184,7 +186,7 @@ def test_contents_are_filled_and_name_only_what_is_there(book):
     kept = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())["parts"]
     # a part without a page is none
     assert [part["caption"] for part in contents["parts"]] == [
-        part["caption"] for part in kept if part["caption"] not in ("The data", "The embeddings")
+        part["caption"] for part in kept if part["chapters"] or part["caption"] == "Results"
     ]
 
 
@@ -217,14 +219,38 @@ def test_pages_are_in_the_part_of_their_stage_under_the_names_of_their_subjects(
         {"file": f"notebooks/{EXTRACTION}/{model}", "title": MODELS.get(model).title} for model in EXTRACTED
     ]
     assert parts["Results"] == [{"file": f"notebooks/{STAGE}/nsclc_radiomics"}]
-    assert list(parts) == [
-        part["caption"] for part in yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())["parts"]
-    ]
+    later = ("Would it survive?", "Where does it look?")
+    known = [part["caption"] for part in yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())["parts"]]
+    assert list(parts) == [caption for caption in known if caption not in later]
     for part, heading in (("The data", "Data curation"), ("The embeddings", "Embedding extraction")):
         for chapter in parts[part]:
             page = json.loads((book / f"{chapter['file']}.ipynb").read_text())
             assert text(page["cells"][0]).splitlines()[0] == f"# {heading}: {chapter['title']}"
             assert all((book / chapter["file"]).parent.joinpath(link).is_file() for link in links_of(page))
+
+
+def test_pages_of_robustness_and_saliency_follow_the_results_under_their_subjects(tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    shutil.copytree(ROOT / "notebooks", root / "notebooks")
+    (root / "book").symlink_to(ROOT / "book")
+    stages = {ROBUSTNESS: {"phantom_retest": "cohort"}, SALIENCY: {"astra": "model"}}
+    profile = prepared(tmp_path, nsclc_radiomics=ONE_MODEL)
+    for stage, pages in stages.items():
+        (root / "notebooks" / f"{stage}.ipynb").write_text(json.dumps(SOURCE))
+        (tmp_path / "notebooks" / stage).mkdir()
+        for page, key in pages.items():
+            (tmp_path / "notebooks" / stage / f"{page}.ipynb").write_text(json.dumps(executed_notebook()))
+            profile["pages"].setdefault(stage, {})[page] = {key: page}
+    monkeypatch.setattr(stage_book, "ROOT", root)
+    book = stage_book.stage(tmp_path, profile)
+    parts = {part["caption"]: part["chapters"] for part in yaml.safe_load((book / "_toc.yml").read_text())["parts"]}
+    assert list(parts)[1:4] == ["Results", "Would it survive?", "Where does it look?"]
+    titles = {ROBUSTNESS: COHORTS.get("phantom_retest").title, SALIENCY: MODELS.get("astra").title}
+    for stage, caption in ((ROBUSTNESS, "Would it survive?"), (SALIENCY, "Where does it look?")):
+        (page,) = stages[stage]
+        assert parts[caption] == [{"file": f"notebooks/{stage}/{page}", "title": titles[stage]}]
+        shown = json.loads((book / "notebooks" / stage / f"{page}.ipynb").read_text())
+        assert text(shown["cells"][0]).splitlines()[0].endswith(f": {titles[stage]}")
 
 
 def links_of(page):

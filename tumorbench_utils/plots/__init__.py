@@ -1,7 +1,8 @@
 """Figures of the book: tables in, figures out, in one style.
 
 ``base`` has the style and what every page uses, ``selection``, ``slices`` and ``curation`` the figures of data
-curation, ``extraction`` those of a model's page, ``evaluation`` those of the kNN stage.
+curation, ``extraction`` those of a model's page, ``evaluation`` those of the kNN stage, ``robustness`` and ``stress``
+those of robustness, ``saliency`` and ``viewer`` those of saliency.
 """
 
 from .base import (
@@ -15,6 +16,7 @@ from .base import (
     STYLE,
     THEMED,
     WIDTH,
+    Several,
     Shown,
     canvas,
     inline_svg,
@@ -39,12 +41,17 @@ from .evaluation import (
     validation_curves,
 )
 from .extraction import projection, recipes, seed_voxel, seen, spectrum, throughput, turned
+from .robustness import icc, identification, kappas, retest
+from .saliency import DISTANCE, deletion, focus, grid, hu, planes, sanity
 from .selection import consort, consort_text
 from .slices import axial, montage
+from .stress import controls, dose, responses, stressed
+from .viewer import Viewer, viewer
 
 __all__ = [
     "CHANCE",
     "CONTROL",
+    "DISTANCE",
     "INK",
     "MUTED",
     "OURS",
@@ -53,7 +60,9 @@ __all__ = [
     "STYLE",
     "THEMED",
     "WIDTH",
+    "Several",
     "Shown",
+    "Viewer",
     "auc_forest",
     "auc_heatmap",
     "axial",
@@ -61,25 +70,40 @@ __all__ = [
     "cohort_glance",
     "consort",
     "consort_text",
+    "controls",
+    "deletion",
     "differences",
+    "dose",
+    "focus",
+    "grid",
     "has_follow_up",
+    "hu",
+    "icc",
+    "identification",
     "inline_svg",
     "kaplan_meier",
+    "kappas",
     "label_counts",
     "manifest_bars",
     "montage",
+    "planes",
     "projection",
     "provenance",
     "raters",
     "recipes",
+    "responses",
+    "retest",
     "roc_bands",
+    "sanity",
     "seed_voxel",
     "seen",
     "spectrum",
     "spread",
+    "stressed",
     "table",
     "throughput",
     "turned",
     "validation_curves",
+    "viewer",
     "volumes",
 ]

@@ -79,6 +79,19 @@ class Shown:
         return f"Figure: {self.caption}"
 
 
+class Several:
+    """Figures of one cell, one below the other."""
+
+    def __init__(self, shown: Sequence[Shown]):
+        self.shown = list(shown)
+
+    def _repr_html_(self) -> str:
+        return "".join(each._repr_html_() for each in self.shown)
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self.shown))
+
+
 def _sign(figure: Figure, mark: str) -> None:
     """Write ``mark`` at the foot of a figure, which grows by a line, so that it lies on nothing."""
     before = figure.get_figheight()

@@ -1,0 +1,63 @@
+"""What the robustness page of a cohort is made of: tables read, figures with captions, closing sentences.
+
+``tables`` reads and writes, ``rescan`` is about test and retest, ``readers`` about jittered seed points, ``stressing``
+about perturbed patches and negative controls, ``findings`` has the sentences.
+"""
+
+from .findings import findings, save
+from .readers import (
+    dose,
+    dose_shown,
+    held_out,
+    jitter_left_out,
+    jittered,
+    kappa_table,
+    kappas_shown,
+    study_kappas,
+)
+from .rescan import icc_shown, identification_shown, retest_published, retest_shown, retest_table, retested
+from .stressing import (
+    controls_shown,
+    perturbed,
+    published_controls,
+    responses,
+    responses_shown,
+    scramble_table,
+    scrambled,
+    stress_left_out,
+    tiles_shown,
+)
+from .tables import encoders_of, inputs, mark, provide, titled
+
+__all__ = [
+    "controls_shown",
+    "dose",
+    "dose_shown",
+    "encoders_of",
+    "findings",
+    "held_out",
+    "icc_shown",
+    "identification_shown",
+    "inputs",
+    "jitter_left_out",
+    "jittered",
+    "kappa_table",
+    "kappas_shown",
+    "mark",
+    "perturbed",
+    "provide",
+    "published_controls",
+    "responses",
+    "responses_shown",
+    "retest_published",
+    "retest_shown",
+    "retest_table",
+    "retested",
+    "save",
+    "scramble_table",
+    "scrambled",
+    "stress_left_out",
+    "study_kappas",
+    "tiles_shown",
+    "titled",
+]

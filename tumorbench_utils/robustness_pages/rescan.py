@@ -1,0 +1,124 @@
+"""Test and retest: both scans of a patient under each embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .. import embeddings, plots, published, robustness
+from ..models import TEN
+from ..plots import Shown
+
+GOOD = 0.75  # ICC from which on a feature is called good, Koo and Li (2016)
+
+
+@dataclass(frozen=True)
+class Retested:
+    """:class:`robustness.Retest` by embedding, and every scan that is in none of the pairs: embedding, sample_id,
+    patient_id, reason."""
+
+    found: dict[str, robustness.Retest]
+    left_out: pd.DataFrame
+
+
+def retested(
+    run: str | Path, cohort: str, names: Sequence[str], samples: pd.DataFrame, draws: int, seed: int = 0
+) -> Retested | None:
+    """Both scans of each patient under each embedding; None for a cohort in which nobody was scanned twice."""
+    paired = robustness.retest.pairs(samples)
+    if paired.table.empty:
+        return None
+    found, lost = {}, [paired.left_out.assign(embedding="all")]
+    for name in names:
+        joined, _ = embeddings.load(run, cohort, [name], samples)
+        place = pd.Series(np.arange(len(joined.annotations)), joined.annotations["sample_id"])
+        whole = paired.table["test"].isin(place.index) & paired.table["retest"].isin(place.index)
+        vectors, table = joined.vectors[name], paired.table[whole]
+        both = (vectors[place[table[scan]].to_numpy()] for scan in ("test", "retest"))
+        found[name] = robustness.retest.compare(*both, table["patient_id"].to_numpy(), draws, seed)
+        half = paired.table[~whole].melt("patient_id", ["test", "retest"], value_name="sample_id")
+        without = ~half["sample_id"].isin(place.index)
+        reasons = np.where(without, "no embedding", "no embedding of the patient's other scan")
+        lost.append(half.assign(reason=reasons, embedding=name)[["embedding", "sample_id", "patient_id", "reason"]])
+    return Retested(found, pd.concat(lost, ignore_index=True)[["embedding", "sample_id", "patient_id", "reason"]])
+
+
+def retest_table(found: Retested, titles: Mapping[str, str]) -> pd.DataFrame:
+    """One row an embedding: the figures of its :class:`robustness.Retest` with intervals, and the verdict."""
+    rows = []
+    for name, each in found.found.items():
+        values = each.summary.set_index("quantity")
+        row = {"embedding": name, "title": titles[name], "patients": len(each.patients), "verdict": each.verdict}
+        for quantity, value in values.iterrows():
+            row |= {quantity: value["value"], f"{quantity}, low": value["low"], f"{quantity}, high": value["high"]}
+        rows.append(row | {"reason": each.reason})
+    return pd.DataFrame(rows)
+
+
+def retest_shown(found: Retested, titles: Mapping[str, str], marked: str) -> Shown:
+    """Cosine between the two scans of a patient against that between patients."""
+    others = {
+        titles[name]: (each.within, each.similar[~np.eye(len(each.within), dtype=bool)])
+        for name, each in found.found.items()
+    }
+    told = "; ".join(
+        f"{title}: {within.mean():.3f} within, {between.mean():.3f} between"
+        for title, (within, between) in others.items()
+    )
+    caption = (
+        "Cosine similarity of the two scans of each patient (points), and of the test scan of one with the retest scan "
+        f"of another (grey). Where both lie in one place, a high similarity says nothing. Means: {told}."
+    )
+    return Shown(plots.retest(others, {}), caption, f"Points and distributions by embedding. {told}.", marked)
+
+
+def identification_shown(table: pd.DataFrame, marked: str) -> Shown:
+    """How often a retest scan finds its own patient, and how well own and other patients are told apart."""
+    columns = {"identification": "identification rate", "separation": "separation"}
+    drawn = table[["title", "verdict"]].copy()
+    for short, quantity in columns.items():
+        lead = {"identification": "", "separation": "sep_"}[short]
+        drawn[short] = table[quantity]
+        drawn[f"{lead}low"], drawn[f"{lead}high"] = table[f"{quantity}, low"], table[f"{quantity}, high"]
+    told = "; ".join(f"{row.title}: {row.identification:.0%}, {row.verdict}" for row in drawn.itertuples())
+    caption = (
+        "Share of patients whose own retest scan is the most similar of all (identification), and how often it is more "
+        "similar than another patient's (separation), with 95 % patient bootstrap intervals. Dotted: chance."
+    )
+    figure = plots.identification(drawn, 1 / table["patients"].max())
+    return Shown(figure, caption, f"Dot plot of identification rates. {told}.", marked)
+
+
+def icc_shown(found: Retested, titles: Mapping[str, str], marked: str) -> Shown:
+    """The reliability of the single dimensions."""
+    values = {titles[name]: each.icc[np.isfinite(each.icc)] for name, each in found.found.items()}
+    told = "; ".join(
+        f"{title}: median {np.median(each):.2f}, {np.mean(each >= 0.75):.0%} of {len(each):,} dimensions good or better"
+        if len(each)
+        else f"{title}: every dimension is constant"
+        for title, each in values.items()
+    )
+    caption = (
+        "ICC(2,1), absolute agreement of test and retest, of every dimension that is not constant; shading: poor, "
+        f"moderate, good, excellent by Koo and Li (2016). {told}."
+    )
+    return Shown(plots.icc(values), caption, f"Distribution of ICC by embedding. {told}.", marked)
+
+
+def retest_published(table: pd.DataFrame | None) -> pd.DataFrame:
+    """The study's mean cosine on RIDER beside this page's; one of the two may be lacking (NaN)."""
+    study = published.figures("robustness")[["model", "rider_mean_cosine"]]
+    study["title"] = [TEN.get(model).title for model in study["model"]]
+    study = study.rename(columns={"rider_mean_cosine": "as published, RIDER"})[["title", "as published, RIDER"]]
+    columns = {
+        "within-patient cosine": "this run, same patient",
+        "between-patient cosine": "this run, other patients",
+        "identification rate": "identified",
+        "verdict": "verdict",
+    }
+    ours = table[["title", *columns]].rename(columns=columns)
+    return study.merge(ours, "outer", on="title", sort=False)

@@ -1,0 +1,65 @@
+"""What a page of robustness reads: embedding tables and their titles, made where a run lacks them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .. import annotations, artefacts, embeddings, extraction, models, provision
+from ..cohorts import is_phantom
+from ..models import Encoder
+
+UNTRAINED = "untrained"
+
+
+def encoders_of(names: Sequence[str], weights: Mapping[str, str], **how) -> list[Encoder]:
+    """The encoders whose tables are called ``names``, ready; ``how`` as in :func:`models.called`."""
+    return [models.called(name, weights, **how) for name in names]
+
+
+def provide(
+    run: str | Path,
+    cohort: str,
+    names: Sequence[str],
+    weights: Mapping[str, str],
+    workers: int,
+    trials: int,
+    jitter_mm: Sequence[float],
+    **how,
+) -> None:
+    """The annotations, patches and embedding tables that a page needs and a run lacks, as far as they can be made."""
+    lacking = [name for name in names if not embeddings.path_of(run, cohort, name).exists()]
+    made = encoders_of(lacking, weights, **how)
+    if made or not annotations.path_of(run, cohort).exists():
+        provision.ensure(run, cohort, models.grids_of(made), workers, trials, jitter_mm)
+    for each in made:
+        extraction.extract(run, cohort, [each], workers=workers)
+
+
+def titled(run: str | Path, cohort: str, names: Sequence[str]) -> dict[str, str]:
+    """Title of each embedding table, as figures name it: the model, its recipe if it is the authors', its weights."""
+    titles = {}
+    for name in names:
+        given = embeddings.read(embeddings.path_of(run, cohort, name)).provenance["parameters"]
+        words = [given["title"]]
+        if given.get("recipe") == "authors" and given.get("source") == extraction.SOURCE:
+            words.append("authors' recipe")
+        if given.get(UNTRAINED) and UNTRAINED not in given["title"]:
+            words.append(UNTRAINED)
+        titles[name] = ", ".join(words)
+    return titles
+
+
+def mark(cohort: str, titles: Mapping[str, str]) -> str:
+    """What figures of these tables bear: phantom, untrained, both or none ("")."""
+    untrained = [UNTRAINED in title for title in titles.values()]
+    words = ["phantom"] if is_phantom(cohort) else []
+    if any(untrained):
+        words.append(UNTRAINED if all(untrained) else "partly untrained")
+    return ", ".join(words)
+
+
+def inputs(run: str | Path, cohort: str, names: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of each embedding table that a page was made of."""
+    paths = [embeddings.path_of(run, cohort, name) for name in names]
+    return {f"{cohort}/{path.name}": artefacts.sha256_of(path) for path in paths}
