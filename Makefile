@@ -39,6 +39,8 @@ benchmarks: $(ready)
 	python tests/benchmarks/patches.py
 	python tests/benchmarks/memory.py
 	python tests/benchmarks/extraction.py
+	python tests/benchmarks/kappa.py
+	python tests/benchmarks/occlusion.py
 
 # All ten models with checkpoints in their true layouts on two real tumours: twenty minutes on two cores
 slow: $(ready)

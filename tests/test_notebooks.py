@@ -15,6 +15,9 @@ import papermill
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from tumorbench_utils import curation
+from tumorbench_utils.cohorts import COHORTS
+
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MAX_LINES = 15  # of a code cell
@@ -644,3 +647,138 @@ def test_weights_that_cannot_be_fetched_are_asked_for(tmp_path, monkeypatch):
     page = ModelPage(tmp_path / "run", model="ct_fm", cohorts=["lung_ct"])
     assert "Go online (without HF_HUB_OFFLINE)" in page.done.stderr and "weights='<path>'" in page.done.stderr
     assert not (page.run / "embeddings").exists()
+
+
+# Robustness and saliency, run by themselves
+
+
+ROBUSTNESS = ROOT / "notebooks" / "4_robustness.ipynb"
+SALIENCY = ROOT / "notebooks" / "5_saliency.ipynb"
+ENCODER = "random_encoder.benchmark.untrained"
+NO_PATCHES = {"stressed": [], "perturbations": {}, "voxels": []}
+SCRAMBLED = {  # cosine to the original, as recomputed from the released embeddings
+    "fmcib_authors_shuffled_roi": 0.970,
+    "fmcib_authors_randomized_sampled_roi": 0.970,
+    "fmcib_authors_shuffled_non_roi": 0.909,
+    "fmcib_authors_randomized_sampled_non_roi": 0.909,
+}
+ODD = ["LUNG1-023", "LUNG1-326", "LUNG1-399"]  # whose control is the original
+
+
+class LaterPage(ModelPage):
+    """The page that a notebook of robustness or saliency made in ``folder``."""
+
+    def __init__(self, notebook, folder, **given):
+        self.folder, self.run = folder, folder / "mine"
+        folder.mkdir(exist_ok=True)
+        self.done = execute(notebook, folder, {"run": str(self.run), "draws": 50, "workers": 1, **given})
+
+    def results(self, name):
+        return pd.read_csv(self.run / "results" / f"{name}.csv")
+
+
+def figures_are_marked(page, count, mark):
+    """Each has caption and alternative text, and the mark opens the caption."""
+    figures = [shown for shown in page.shown if "<figure" in shown]
+    assert len(figures) >= count
+    for figure in figures:
+        assert re.search(r'aria-label="[^"]{20,}"', figure)
+        assert mark in re.search(r"<figcaption>([^<]{20,})</figcaption>", figure)[1].split(":")[0]
+
+
+@pytest.fixture(scope="module")
+def robust(tmp_path_factory):
+    """A page of robustness of eight phantoms, whose annotations, patches and embeddings the notebook makes itself."""
+    folder = tmp_path_factory.mktemp("robust")
+    images = folder / "mine" / "images" / "phantom"
+    curation.provide(COHORTS.get("phantom"), "phantom", images, cases=8, retests=1, workers=1)
+    given = {"trials": 2, "jitter_mm": [4.0], "perturbations": {"noise": [25]}, "voxels": ["shuffled_roi"]}
+    return LaterPage(ROBUSTNESS, folder, **given).checked()
+
+
+def test_robustness_of_phantoms_goes_from_images_to_kappa_perturbations_and_controls(robust):
+    trials = robust.table("phantom", ENCODER).groupby("sample_id")["trial"].apply(sorted)
+    assert trials.tolist() == [[0, 1, 2]] * 8
+    stressed = {path.stem for path in (robust.run / "stress" / "phantom" / ENCODER).glob("*.parquet")}
+    assert stressed == {"clean", "noise-25", "shuffled_roi"}
+    table = robust.results("4_robustness/phantom")
+    assert set(table["part"]) == {"dose", "responses", "controls", "jitter"} and set(table["embedding"]) == {ENCODER}
+    value = table.set_index("quantity")["value"]
+    assert value["cosine noise 25.0"] < 1 and value["cosine shuffled_roi"] < 1 and -1 <= value["kappa"] <= 1
+    assert "the study&#x27;s kappa" in robust.text or "the study's kappa" in robust.text
+
+
+def test_figures_of_robustness_say_what_they_are_of(robust):
+    figures_are_marked(robust, 5, "PHANTOM")
+    captions = [caption for caption in robust.captions() if "plane through the seed point" not in caption]
+    assert all(caption.startswith("PHANTOM, UNTRAINED: ") for caption in captions)
+    assert {path.name for path in robust.folder.iterdir()} == {"executed.ipynb", "mine"}
+
+
+@pytest.fixture(scope="module")
+def published_controls(with_control, tmp_path_factory):
+    """A page of robustness of published embeddings alone, which an earlier stage has brought into the run."""
+    folder = tmp_path_factory.mktemp("published_controls")
+    for name in ("annotations", "embeddings"):
+        shutil.copytree(with_control.folder / "mine" / name, folder / "mine" / name)
+    given = {"cohort": COHORT, "models": [MODEL], "controls": list(SCRAMBLED), "sources": ["registry"]}
+    return LaterPage(ROBUSTNESS, folder, **given, **NO_PATCHES).checked()
+
+
+def test_published_controls_have_the_known_cosines(published_controls):
+    table = published_controls.results(f"4_robustness/{COHORT}")
+    value = table[table["part"] == "controls"].set_index("quantity")["value"]
+    assert {name: value[f"cosine {name}"] for name in SCRAMBLED} == pytest.approx(SCRAMBLED, abs=0.001)
+
+
+def test_patients_whose_control_is_the_original_are_named(published_controls):
+    odd = published_controls.results(f"4_robustness/{COHORT}.odd")
+    assert sorted(odd["sample_id"].unique()) == ODD
+    (shown,) = [each for each in published_controls.shown if "Patients whose control is identical" in each]
+    assert all(patient in shown for patient in ODD)
+    assert "PHANTOM" not in published_controls.text and "UNTRAINED" not in published_controls.text
+    assert not (published_controls.run / "patches").exists() and not (published_controls.run / "stress").exists()
+
+
+@pytest.fixture(scope="module")
+def looked(tmp_path_factory):
+    """A page of saliency of one real tumour by eight windows."""
+    given = {"model": "random_encoder", "cohorts": ["lung_ct"], "most": 1, "size": 24, "overlap": 0.0, "steps": 2}
+    return LaterPage(SALIENCY, tmp_path_factory.mktemp("looked"), **given).checked()
+
+
+def test_saliency_of_a_real_tumour_gives_maps_and_measures(looked):
+    stem = looked.run / "saliency" / ENCODER / "lung_ct"
+    assert sorted(path.name for path in stem.iterdir()) == ["lung1.gradients.zarr", "lung1.occlusion.zarr"]
+    cases = looked.results("5_saliency/random_encoder.cases")
+    assert cases[["sample_id", "method"]].values.tolist() == [["lung1", "occlusion"], ["lung1", "gradients"]]
+    table = looked.results("5_saliency/random_encoder")
+    assert not table.duplicated(["cohort", "method", "measure"]).any() and set(table["model"]) == {"random_encoder"}
+    value = table.set_index(["method", "measure"])["value"]
+    for row in cases.itertuples():
+        assert value[row.method, "mass_inside"] == pytest.approx(row.mass_inside)
+        assert f"{row.mass_inside:.1%} of the map inside the tumour" in looked.text
+    assert {"deletion area", "deletion area, random order"} <= set(table["measure"])
+    assert "spearman" not in set(table["measure"])  # random weights have no twin
+
+
+def test_figures_of_saliency_of_untrained_weights_say_so(looked):
+    figures_are_marked(looked, 6, "UNTRAINED")
+    viewers = [shown for shown in looked.shown if 'type="range"' in shown]
+    assert len(viewers) == 1 and "http" not in re.sub(r"http://www\.w3\.org/\S+", "", viewers[0])
+    assert "- UNTRAINED: Two lung tumour CTs" in looked.text and "PHANTOM" not in looked.text
+
+
+@pytest.mark.parametrize(
+    ("notebook", "given", "told"),
+    [
+        (ROBUSTNESS, {"perturbation": {}}, "unknown parameter perturbation. Known: cohort, variant, models"),
+        (SALIENCY, {"model": "random_encoder", "overlapp": 0.5}, "unknown parameter overlapp. Known: model, recipe"),
+    ],
+    ids=lambda given: given.stem if isinstance(given, Path) else "",
+)
+def test_a_wrong_parameter_of_a_later_stage_is_told_and_nothing_is_written(tmp_path, notebook, given, told):
+    page = LaterPage(notebook, tmp_path, **given)
+    assert page.done.returncode != 0
+    assert told in page.done.stderr
+    assert not page.run.exists()

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .. import artefacts, robustness
+from .showing import likeness
 
 AT_CHANCE = 0.0
 
@@ -65,7 +66,7 @@ def _response_point(title: str, rows: pd.DataFrame) -> str:
     return (
         f"{title}: of all perturbations {worst['kind_title'].lower()} of {worst['size']:g} {worst['unit']} changes "
         f"most decisions ({1 - worst['agreement']:.0%}), at a cosine similarity to the clean patch of "
-        f"{worst['cosine']:.3f}."
+        f"{likeness(worst['cosine'])}."
     )
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from .. import bank, embeddings, knn, plots, published, robustness
 from ..models import TEN
 from ..plots import Several, Shown
-from .groups import in_groups
+from .showing import in_groups, likeness
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ def dose_shown(table: pd.DataFrame, marked: str) -> Shown | Several:
 def _dose_shown(table: pd.DataFrame, marked: str) -> Shown:
     last = table.loc[table.groupby("title", sort=False)["size_mm"].idxmax()]
     told = "; ".join(
-        f"{row.title} at {row.size_mm:.1f} mm: cosine {row.cosine:.3f}, {row.agreement:.0%} of decisions unchanged, "
-        f"AUC {row.auc:.2f}"
+        f"{row.title} at {row.size_mm:.1f} mm: cosine {likeness(row.cosine)}, {row.agreement:.0%} of decisions "
+        f"unchanged, AUC {row.auc:.2f}"
         for row in last.itertuples()
     )
     caption = (

@@ -12,6 +12,7 @@ import pandas as pd
 from .. import embeddings, plots, published, robustness
 from ..models import TEN
 from ..plots import Shown
+from .showing import likeness
 
 GOOD = 0.75  # ICC from which on a feature is called good, Koo and Li (2016)
 
@@ -66,7 +67,7 @@ def retest_shown(found: Retested, titles: Mapping[str, str], marked: str) -> Sho
         for name, each in found.found.items()
     }
     told = "; ".join(
-        f"{title}: {within.mean():.3f} within, {between.mean():.3f} between"
+        f"{title}: {likeness(within.mean())} within, {likeness(between.mean())} between"
         for title, (within, between) in others.items()
     )
     caption = (

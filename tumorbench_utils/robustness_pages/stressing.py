@@ -15,7 +15,7 @@ from ..plots import Several, Shown
 from ..robustness.controls import CONTROLS
 from ..robustness.perturbations import PERTURBATIONS
 from ..robustness.perturbations import perturbed as change
-from .groups import in_groups
+from .showing import in_groups, likeness
 
 SOFT_TISSUE = (40, 400)  # HU, centre and width
 
@@ -82,7 +82,7 @@ def responses_shown(table: pd.DataFrame, marked: str) -> Shown | Several:
 def _responses_shown(table: pd.DataFrame, marked: str) -> Shown:
     worst = table.loc[table.groupby("title", sort=False)["cosine"].idxmin()]
     told = "; ".join(
-        f"{row.title}: {row.kind_title.lower()} {row.size:g} {row.unit}, cosine {row.cosine:.3f}, "
+        f"{row.title}: {row.kind_title.lower()} {row.size:g} {row.unit}, cosine {likeness(row.cosine)}, "
         f"{row.agreement:.0%} of decisions unchanged"
         for row in worst.itertuples()
     )
@@ -171,7 +171,7 @@ def controls_shown(table: pd.DataFrame, marked: str) -> Shown | Several:
 
 def _controls_shown(table: pd.DataFrame, marked: str) -> Shown:
     told = "; ".join(
-        f"{row.control_title}: cosine {row.cosine:.3f}, {row.retrieval:.0%} found, AUC {row.auc_change:+.3f} "
+        f"{row.control_title}: cosine {likeness(row.cosine)}, {row.retrieval:.0%} found, AUC {row.auc_change:+.3f} "
         f"({row.auc_change_low:+.3f} to {row.auc_change_high:+.3f})"
         for row in table.itertuples()
     )

@@ -1,4 +1,4 @@
-"""Figures of at most so many embeddings: more of them are drawn in several."""
+"""Figures of at most so many embeddings, and how a cosine similarity is written."""
 
 from __future__ import annotations
 
@@ -17,3 +17,9 @@ def in_groups(table: pd.DataFrame, draw: Callable[[pd.DataFrame], Shown]) -> Sho
     some = [titles[start : start + MOST] for start in range(0, len(titles), MOST)]
     shown = [draw(table[table["title"].isin(each)].reset_index(drop=True)) for each in some]
     return shown[0] if len(shown) == 1 else Several(shown)
+
+
+def likeness(cosine: float) -> str:
+    """A cosine similarity in words: three decimals, and if these would say 1.000 how far it is below 1."""
+    below = 1 - cosine
+    return f"{cosine:.3f}" if not below < 5e-4 else f"1 − {below:.1g}" if below > 0 else "1"
