@@ -23,7 +23,6 @@ LONG = "Random encoder (untrained ResNet-18), second recipe of its authors, with
 FAR = dict(zip(MODELS, [0.4, 0.5, 0.3, 0.1, 0.2, 5e-6, 0.004, 0.4, 0.02, 0.1, 0.2, 0.03, 0.001, 0], strict=True))
 SCATTER = [0.01, 0.02, 0.07, 0.01, 0.03, 3e-6, 5e-4, 0.2, 0.002, 0.02, 0.02, 0.01, 0.001, 0]
 NEAR = dict(zip(MODELS, SCATTER, strict=True))
-PUBLISHED = {"FMCIB": 0.990284, "CT-FM": 0.980702, "CT-CLIP": 0.927245, "VoCo": 0.999997, "Merlin": 0.810305}
 
 
 def cosines(spread, n):
@@ -100,21 +99,39 @@ def controlled(titles, names=tuple(CONTROLS)):
     return with_ends(pd.DataFrame(rows, columns=["title", "control", "cosine", "retrieval"]), "cosine", "retrieval")
 
 
+def scored(titles, names=tuple(CONTROLS)):
+    table = controlled(titles, names)
+    return with_ends(table.assign(auc_change=RNG.uniform(-0.2, 0.02, len(table))), "auc_change")
+
+
+def changed(titles, names=("noise 25 HU", "noise 50 HU", "slice thickness 5 mm")):
+    return scored(titles, names).rename(columns={"control": "condition"})
+
+
+def unlabelled(table):
+    """As where nothing can be predicted."""
+    return table.assign(**{name: np.nan for name in table if name.startswith(("auc", "agreement"))})
+
+
 SLICE = np.where(np.hypot(*np.mgrid[-24:24, -24:24]) < 11, 40, -90) + RNG.normal(0, 12, (48, 48))
 INSIDE = np.hypot(*np.mgrid[-24:24, -24:24]) < 11
 TILES = [("as it is", SLICE), ("noise 25 HU", SLICE + RNG.normal(0, 25, SLICE.shape)), ("HU shift 50 HU", SLICE + 50),
          ("rotation about the head-foot axis 90 degrees", np.rot90(SLICE))]  # fmt: skip
 NAN = np.array([np.nan, 0.9, 0.8])
 FIGURES = {
-    "retest": lambda: robustness.retest(pairs(MODELS), PUBLISHED),
-    "retest, logarithmic": lambda: robustness.retest(pairs(MODELS), PUBLISHED, log=True),
-    "retest, one": lambda: robustness.retest(pairs([LONG], 3, 6), {}),
-    "retest, collapsed": lambda: robustness.retest({"constant": (np.ones(5), np.ones(20))}, {}),
-    "retest, collapsed, logarithmic": lambda: robustness.retest({"constant": (np.ones(5), np.ones(20))}, {}, log=True),
-    "retest, not numbers": lambda: robustness.retest({"a": (NAN, NAN), "b": (NAN[:1], NAN[:1])}, {"b": 0.9}),
-    "retest, none": lambda: robustness.retest({}, PUBLISHED),
+    "retest": lambda: robustness.retest(pairs(MODELS)),
+    "retest, logarithmic": lambda: robustness.retest(pairs(MODELS), log=True),
+    "retest, one": lambda: robustness.retest(pairs([LONG], 3, 6)),
+    "retest, collapsed": lambda: robustness.retest({"constant": (np.ones(5), np.ones(20))}, log=False),
+    "retest, collapsed, logarithmic": lambda: robustness.retest({"constant": (np.ones(5), np.ones(20))}),
+    "retest, not numbers": lambda: robustness.retest({"a": (NAN, NAN), "b": (NAN[:1], NAN[:1])}),
+    "retest, no pairs": lambda: robustness.retest({"a": ([], [])}),
+    "retest, none": lambda: robustness.retest({}),
     "identification": lambda: robustness.identification(identified(MODELS), 1 / 26),
     "identification, one": lambda: robustness.identification(identified([LONG], verdict=False), 1 / 4),
+    "identification, not judged": lambda: robustness.identification(
+        identified(["a"]).assign(low=np.nan, high=np.nan, separation=np.nan, sep_low=np.nan, sep_high=np.nan), 1 / 2
+    ),
     "identification, none": lambda: robustness.identification(pd.DataFrame(), 1 / 26),
     "icc": lambda: robustness.icc(iccs(MODELS)),
     "icc, one": lambda: robustness.icc({LONG: [0.2, 0.5, 0.95, np.nan]}),
@@ -134,10 +151,20 @@ FIGURES = {
     "responses": lambda: stress.responses(answered(["Astra", "Random encoder"])),
     "responses, six": lambda: stress.responses(answered(MODELS[6:12], ("noise", "shift"))),
     "responses, one": lambda: stress.responses(answered([LONG], ("rotation",))),
+    "responses, unlabelled": lambda: stress.responses(unlabelled(answered(["Astra"], ("noise", "shift")))),
     "responses, none": lambda: stress.responses(pd.DataFrame()),
     "controls": lambda: stress.controls(controlled(["FMCIB"])),
     "controls, several": lambda: stress.controls(controlled(MODELS[8:12], CONTROLS[:3])),
     "controls, one": lambda: stress.controls(controlled([LONG], [LONG])),
+    "controls, three": lambda: stress.controls(scored(["FMCIB"])),
+    "controls, three, several": lambda: stress.controls(scored(MODELS[8:12], CONTROLS[:3])),
+    "controls, three, six": lambda: stress.controls(scored(MODELS[:6])),
+    "controls, three, one": lambda: stress.controls(scored([LONG], [LONG])),
+    "controls, unlabelled": lambda: stress.controls(unlabelled(scored(["Astra"]))),
+    "changes": lambda: stress.changes(changed(MODELS[6:12])),
+    "changes, one": lambda: stress.changes(changed([LONG], [LONG])),
+    "changes, unlabelled": lambda: stress.changes(unlabelled(changed(["Astra", "FMCIB"]))),
+    "changes, none": lambda: stress.changes(pd.DataFrame()),
     "controls, none": lambda: stress.controls(controlled(["a"])[:0]),
     "stressed": lambda: stress.stressed(TILES, (1.0, 1.0)),
     "stressed, outlined": lambda: stress.stressed(TILES, (0.75, 0.75), outline=INSIDE, columns=4, mark="phantom"),
@@ -190,9 +217,9 @@ def legend(figure):
 # Test and retest
 
 
-def test_retest_draws_the_pairs_their_mean_and_what_is_published():
+def test_retest_draws_the_pairs_and_their_mean():
     found = pairs(MODELS[:4], 26, 90)
-    figure = robustness.retest(found, PUBLISHED)
+    figure = robustness.retest(found)
     (axis,) = figure.axes
     for (within, between), dots, grey in zip(
         found.values(), of_colour(axis, book.OURS, "o"), of_colour(axis, book.MUTED, "o"), strict=True
@@ -204,11 +231,16 @@ def test_retest_draws_the_pairs_their_mean_and_what_is_published():
     assert_allclose(means, [within.mean() for within, _ in found.values()])
     ranges = [line.get_xdata() for line in of_colour(axis, book.MUTED, "None")]
     assert_allclose(ranges, [np.quantile(between, (0.025, 0.975)) for _, between in found.values()])
-    diamonds = of_colour(axis, book.PUBLISHED, "D")
-    assert [line.get_xdata()[0] for line in diamonds] == [PUBLISHED[title] for title in MODELS[:3]]
-    assert {line.get_markerfacecolor() for line in diamonds} == {"none"}
-    assert "their mean as published" in legend(figure)
-    assert "their mean as published" not in legend(robustness.retest(found, {"Merlin": 0.8}))
+    assert legend(figure) == ["different patients", "two scans of a patient", "their mean"]
+
+
+def test_similarities_that_are_all_near_one_are_drawn_on_a_logarithmic_axis():
+    scale = lambda *values, **options: robustness.retest({"a": values}, **options).axes[0].get_xscale()  # noqa: E731
+    assert scale([0.9999], [0.9901]) == "log" and scale([0.9999], [0.99]) == "linear"
+    assert scale([0.9999, np.nan], [0.995]) == "log" and scale([np.nan], []) == "linear"
+    assert scale([0.9999], [0.9901], log=False) == "linear" and scale([0.9], [0.1], log=True) == "log"
+    both = {"near": ([0.9999], [0.999]), "far": ([0.9], [0.5])}
+    assert robustness.retest(both).axes[0].get_xscale() == "linear"
 
 
 def test_many_pairs_are_drawn_as_quantiles_from_the_least_to_the_most():
@@ -227,12 +259,10 @@ def test_a_collapsed_embedding_has_both_clouds_in_one_place():
 
 
 def test_on_a_logarithmic_axis_alike_is_to_the_right_and_equal_vectors_are_drawn():
-    (axis,) = robustness.retest({"a": ([0.99, 1.0], [0.0, -0.5])}, {"a": 0.999}, log=True).axes
+    (axis,) = robustness.retest({"a": ([0.99, 1.0], [0.0, -0.5])}, log=True).axes
     assert axis.get_xscale() == "log" and axis.get_xlim()[0] > 1.5 > 1e-7 > axis.get_xlim()[1]
     (dots,) = of_colour(axis, book.OURS, "o")
     assert_allclose(dots.get_xdata(), [0.01, 1e-7])
-    (diamond,) = of_colour(axis, book.PUBLISHED, "D")
-    assert diamond.get_xdata()[0] == pytest.approx(0.001)
     assert [label.get_text() for label in axis.get_xticklabels()] == ["10⁻⁷", "10⁻⁵", "0.001", "0.1"]
 
 
@@ -314,6 +344,7 @@ def test_kappas_as_published_are_hollow_and_above_ours_on_one_axis():
         assert same_color(row.get_markerfacecolor(), book.OURS)
         assert mean.get_xdata()[0] == each.mean()
     assert legend(figure) == ["a trial, as published", "a trial of this run", "their mean"]
+    assert below.get_xlabel() == "weighted kappa with the first trial, itself jittered"
 
 
 def test_a_block_without_kappas_is_left_out():
@@ -372,12 +403,22 @@ def test_responses_have_a_row_a_kind_and_a_column_a_measure():
     ]  # fmt: skip
 
 
-def test_controls_draw_every_model_and_control_in_its_row():
-    table = controlled(["FMCIB", "Astra"]).sample(frac=1, random_state=1)
-    figure = stress.controls(table)
+@pytest.mark.parametrize(
+    ("draw", "make", "by", "columns"),
+    [
+        (stress.controls, controlled, "control", ["cosine", "retrieval"]),
+        (stress.controls, scored, "control", ["cosine", "retrieval", "auc_change"]),
+        (stress.changes, changed, "condition", ["auc_change"]),
+    ],
+    ids=["controls", "controls, scored", "changes"],
+)
+def test_controls_and_changes_draw_every_model_and_condition_in_its_row(draw, make, by, columns):
+    table = make(["FMCIB", "Astra"]).sample(frac=1, random_state=1)
+    figure = draw(table)
     names = [label.get_text().replace("\n", " ") for label in figure.axes[0].get_yticklabels()]
-    assert names == list(dict.fromkeys(table["control"]))
-    for axis, column in zip(figure.axes, ("cosine", "retrieval"), strict=True):
+    assert names == list(dict.fromkeys(table[by]))
+    for axis, column in zip(figure.axes, columns, strict=True):
+        assert (column == "auc_change") == any(list(line.get_xdata()) == [0, 0] for line in axis.lines)
         marks = [line for line in axis.lines if line.get_linestyle() == "None"]
         for title, line, bars in zip(legend(figure), marks, axis.collections, strict=True):
             rows = table[table["title"] == title]
@@ -386,7 +427,26 @@ def test_controls_draw_every_model_and_control_in_its_row():
             assert_array_equal(ends, rows[[f"{column}_low", f"{column}_high"]])
             ticks = figure.axes[0].get_yticks()
             row = np.abs(np.subtract.outer(line.get_ydata(), ticks)).argmin(axis=1)
-            assert [names[at] for at in row] == list(rows["control"])
+            assert [names[at] for at in row] == list(rows[by])
+
+
+def test_a_change_without_limits_has_a_mark_and_no_bar_and_an_unknown_one_is_counted():
+    table = changed(["Astra", "FMCIB"], ["a", "b"])
+    table.loc[0, ["auc_change_low", "auc_change_high"]] = np.nan  # Astra, a
+    table.loc[3, ["auc_change", "auc_change_low", "auc_change_high"]] = np.nan  # FMCIB, b
+    (axis,) = stress.changes(table).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b (1 of 2 undefined)"]
+    astra, fmcib = (line for line in axis.lines if line.get_linestyle() == "None")
+    assert_array_equal(astra.get_xdata(), table["auc_change"][:2])
+    assert_array_equal(fmcib.get_xdata(), table["auc_change"][2:])
+    ((astra_bar,), (fmcib_bar,)) = (lines.get_paths() for lines in axis.collections)
+    assert_array_equal(astra_bar.vertices[:, 0], table.loc[1, ["auc_change_low", "auc_change_high"]])
+    assert_array_equal(fmcib_bar.vertices[:, 0], table.loc[2, ["auc_change_low", "auc_change_high"]])
+
+
+def test_controls_whose_change_in_auc_is_unknown_have_two_panels():
+    assert len(stress.controls(unlabelled(scored(["Astra"]))).axes) == 2
+    assert len(stress.controls(scored(["Astra"])).axes) == 3
 
 
 def test_stressed_tiles_show_the_slices_in_the_window_as_they_lie():
@@ -414,7 +474,13 @@ def test_bad_tables_and_tiles_are_refused():
         robustness.identification(identified(["a"]).drop(columns="separation"), 0.1)
     with pytest.raises(ValueError, match="kappas: the table has no column kappa"):
         robustness.kappas({}, published_trials(["a"]).drop(columns="kappa"))
-    for draw, table in ((stress.dose, doses), (stress.responses, answered), (stress.controls, controlled)):
+    with pytest.raises(ValueError, match="controls: the table has no column auc_change_low, auc_change_high"):
+        stress.controls(controlled(["a"]).assign(auc_change=0.0))
+    with pytest.raises(ValueError, match="changes: the table has no column condition"):
+        stress.changes(scored(["a"]))
+    for draw, table in (
+        (stress.dose, doses), (stress.responses, answered), (stress.controls, controlled), (stress.changes, changed)
+    ):  # fmt: skip
         with pytest.raises(ValueError, match="7 models in one figure, at most 6"):
             draw(table(MODELS[:7]))
     with pytest.raises(ValueError, match="not 2-D"):

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
 from tests import real
@@ -163,13 +164,51 @@ def test_intervals_of_a_retest_are_those_of_drawing_patients_in_a_loop():
         drawn["between-patient cosine"].append(between)
         drawn["gap"].append(within - between)
         drawn["separation"].append(np.mean([nearer[i, j] for i, j in pairs]))
-        drawn["identification rate"].append((found.rank[rows] == 1).mean())
         drawn["median ICC"].append(np.median(agreement.icc(test[rows], again[rows])))
-    bias = np.mean(drawn["median ICC"]) - quantity(found, "median ICC")
-    drawn["median ICC"] = np.array(drawn["median ICC"]) - bias
+    bias = np.median(np.arctanh(drawn["median ICC"])) - np.arctanh(quantity(found, "median ICC"))
+    drawn["median ICC"] = np.tanh(np.arctanh(drawn["median ICC"]) - bias)
+    assert not drawn.pop("identification rate")
     for name, values in drawn.items():
         expected = np.quantile(values, (0.025, 0.975))
         assert (quantity(found, name, "low"), quantity(found, name, "high")) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(("rank_one", "n"), [(0, 12), (12, 12), (5, 9), (1, 3)])
+def test_wilson_is_that_of_scipy(rank_one, n):
+    expected = stats.binomtest(rank_one, n).proportion_ci(method="wilson")
+    assert agreement.wilson(rank_one, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_wilson_of_nobody_is_unknown_and_stays_within_0_and_1():
+    assert np.isnan(agreement.wilson(0, 0)).all()
+    for n in range(1, 60):
+        low, high = agreement.wilson(0, n)[0], agreement.wilson(n, n)[1]
+        assert (low, high) == pytest.approx((0, 1), abs=1e-15) and low >= 0 and high <= 1
+
+
+def test_a_full_identification_rate_has_an_interval_of_some_width():
+    found = retest.compare(*scans(n=12))
+    assert quantity(found, "identification rate") == 1 and quantity(found, "identification rate", "high") == 1
+    assert quantity(found, "identification rate", "low") == pytest.approx(0.7575, abs=1e-4)  # 12 / (12 + 1.96^2)
+    assert found.verdict == "usable" and "of 12 patients" in found.reason
+
+
+@pytest.mark.parametrize(("noise", "n"), [(0.01, 6), (0.003, 12), (0.001, 4), (0.0, 6)])
+def test_the_interval_of_the_median_icc_of_nearly_equal_scans_ends_at_one(noise, n):
+    test, again, patients = scans(n=n, d=40, noise=noise)
+    again[0] += noise * 30  # one patient is less like the first scan: draws without that one have nearly 1
+    found = retest.compare(test, again, patients)
+    value, low, high = (quantity(found, "median ICC", column) for column in ("value", "low", "high"))
+    assert -1 < low <= value + 1e-12 and value - 1e-12 <= high <= 1 and value > 0.9
+
+
+def test_draws_of_exactly_one_do_not_spoil_the_interval_of_the_median_icc():
+    test, _, patients = scans(n=8, d=30)
+    again = test.copy()
+    again[0] += 2.0  # all others are the same to the last digit, so that a third of the draws have an ICC of 1
+    found = retest.compare(test, again, patients)
+    value, low, high = (quantity(found, "median ICC", column) for column in ("value", "low", "high"))
+    assert 0.3 < low < value and high == pytest.approx(1, abs=1e-12)
 
 
 def test_the_interval_of_the_median_icc_holds_the_value_where_dimensions_are_many():
@@ -179,7 +218,7 @@ def test_the_interval_of_the_median_icc_holds_the_value_where_dimensions_are_man
 
 def test_a_good_embedding_is_usable_and_a_noisy_one_weak():
     good = retest.compare(*scans(noise=0.3))
-    assert good.verdict == "usable" and (good.rank == 1).all() and "100% of the retests" in good.reason
+    assert good.verdict == "usable" and (good.rank == 1).all() and "100% of the retests of 26 patients" in good.reason
     assert retest.compare(*scans(noise=1.2)).verdict == "weak"  # all identified, but the ICC is low
     few = retest.compare(*scans(noise=0.3, d=2))  # the ICC is high, but few are identified
     assert few.verdict == "weak" and quantity(few, "median ICC") > 0.75
@@ -225,12 +264,43 @@ def test_duplicates_of_the_own_retest_count_against_it():
     assert retest.compare(test, again, patients).rank[[0, 3]].tolist() == [2, 2]
 
 
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_fewer_than_three_pairs_are_not_judged(n):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        test, again, patients = (part[:n] for part in scans(n=5, d=7))
+        found = retest.compare(test, again, patients)
+    assert (found.verdict, found.reason) == ("not judged", f"{n} pair{'s' * (n != 1)}: it takes at least 3")
+    shapes = [part.shape for part in (found.similar, found.within, found.rank, found.icc)]
+    assert shapes == [(n, n), (n,), (n,), (7,)] and list(found.patients) == patients and found.constant == 0
+    table = found.summary.set_index("quantity")
+    assert list(table.index) == list(retest.compare(*scans(n=5)).summary["quantity"])
+    assert table[["low", "high"]].isna().all(axis=None)
+    known = {0: [], 1: ["within-patient cosine"], 2: list(table.index)}[n]
+    assert list(table.index[table["value"].notna()]) == known
+    if n:
+        cosine = [a @ b / np.sqrt(a @ a) / np.sqrt(b @ b) for a, b in zip(test, again, strict=True)]
+        assert table["value"]["within-patient cosine"] == pytest.approx(np.mean(cosine), abs=1e-12)
+    if n == 2:
+        assert found.icc == pytest.approx(agreement.icc(test, again), nan_ok=True)
+        assert table["value"]["median ICC"] == pytest.approx(np.nanmedian(found.icc))
+
+
+def test_few_pairs_are_checked_as_many_are():
+    test, again, patients = scans(n=2, d=4)
+    with pytest.raises(RobustnessError, match=r"test \(2, 4\) and retest \(1, 4\) of 2 patients"):
+        retest.compare(test, again[:1], patients)
+    with pytest.raises(RobustnessError, match="more than one pair: p00"):
+        retest.compare(test, again, ["p00", "p00"])
+    again[1] = np.nan
+    with pytest.raises(RobustnessError, match="retest: 1 vectors are zero or not finite, those of p01"):
+        retest.compare(test, again, patients)
+
+
 def test_bad_pairs_are_named():
     test, again, patients = scans(n=5, d=4)
     with pytest.raises(RobustnessError, match=r"test \(5, 4\) and retest \(4, 4\) of 5 patients"):
         retest.compare(test, again[:4], patients)
-    with pytest.raises(RobustnessError, match=r"2 pairs \(p00, p01\): it takes at least 3"):
-        retest.compare(test[:2], again[:2], patients[:2])
     with pytest.raises(RobustnessError, match="more than one pair: p00"):
         retest.compare(test, again, ["p00", *patients[:4]])
     again[2] = np.nan

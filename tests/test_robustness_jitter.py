@@ -76,20 +76,25 @@ def test_unjittered_trials_agree_fully_and_k_is_capped_at_the_samples():
     assert list(found.kappas) == [1, 1] and list(found.itself) == [1, 1]
 
 
+def test_the_study_kappa_of_an_embedding_that_is_the_same_for_all_is_unknown():
+    trials, labels = np.ones((3, 20, 4)), np.tile([0, 1], 10)
+    assert np.isnan(jitter.study_kappa(trials, labels).kappas).all()
+
+
 def test_bad_trials_are_named():
     trials, labels = jittered()
-    with pytest.raises(RobustnessError, match="1 trials: it takes the annotated one"):
+    with pytest.raises(RobustnessError, match="1 trials: it takes one that trains and at least one more"):
         jitter.study_kappa(trials[:1], labels)
     with pytest.raises(RobustnessError, match="80 embeddings but 79 labels"):
         jitter.study_kappa(trials, labels[1:])
     with pytest.raises(RobustnessError, match="labels must be 0 or 1; 1 of 80 are not: nan; leave out samples"):
         jitter.study_kappa(trials, np.where(np.arange(80) == 5, np.nan, labels))
-    with pytest.raises(RobustnessError, match=r"trial 1: shape \(79, 12\), but the first is \(80, 12\)"):
+    with pytest.raises(RobustnessError, match=r"later trial 1: shape \(79, 12\), but the first is \(80, 12\)"):
         jitter.study_kappa([trials[0], trials[1][1:]], labels)
     for value in (np.nan, 0, np.inf):
         broken = trials.copy()
         broken[2, 7] = value
-        with pytest.raises(RobustnessError, match="trial 2: 1 vectors are zero or not finite, those of row 7"):
+        with pytest.raises(RobustnessError, match="later trial 2: 1 vectors are zero or not finite, those of row 7"):
             jitter.study_kappa(broken, labels)
 
 
@@ -247,19 +252,123 @@ def test_bad_seed_points_are_named():
         jitter.sizes(rows[["sample_id", "x", "y"]])
 
 
+def measured(sizes, samples=80):
+    """The table of ``sizes`` of trials 1, 2, ..., after trial 0."""
+    return pd.DataFrame({"trial": range(len(sizes) + 1), "rms_mm": [0.0, *sizes], "samples": samples})
+
+
+def test_each_trial_goes_to_the_nominal_size_nearest_on_a_logarithmic_scale():
+    found = jitter.nominal(measured([1.9, 4.4, 2.2, 3.7, 1.1, 2.82, 2.84]), [4, 1, 2])
+    assert found.to_dict() == {1: 2, 2: 4, 3: 2, 4: 4, 5: 1, 6: 2, 7: 4}  # 2.83 is half way from 2 to 4
+    assert found.index.name == "trial" and found.dtype == float
+    assert jitter.nominal(measured([]), [2.0]).empty
+
+
+@pytest.mark.parametrize("samples", [12, 300])
+def test_drawn_seed_points_go_to_the_sigma_that_they_were_drawn_with(samples):
+    sizes, rng = np.repeat([1.0, 2.0, 4.0, 8.0], 10), np.random.default_rng(samples)
+    moves = [np.zeros((samples, 3)), *(sigma * rng.normal(size=(samples, 3)) for sigma in sizes)]
+    rows = pd.concat(
+        pd.DataFrame(50 + moved, columns=["x", "y", "z"]).assign(trial=trial, sample_id=range(samples))
+        for trial, moved in enumerate(moves)
+    )
+    assert jitter.nominal(jitter.sizes(rows), [1, 2, 4, 8]).tolist() == sizes.tolist()
+
+
+def test_trials_of_no_nominal_size_are_named_and_few_samples_may_scatter_more():
+    with pytest.raises(
+        RobustnessError, match=r"2 trials are of none of the sizes 2, 4 mm: trial 1 of 7.50 mm, trial 3"
+    ):
+        jitter.nominal(measured([7.5, 4.0, 1.1], samples=600), [2, 4])
+    few, many = measured([3.3], samples=6), measured([3.3], samples=600)  # allowed: 1.5 * 1.67 and 1.5 * 1.07
+    assert jitter.nominal(few, [2]).tolist() == [2]
+    with pytest.raises(RobustnessError, match=r"1 trials are of none of the sizes 2 mm: trial 1 of 3.30 mm"):
+        jitter.nominal(many, [2])
+    for wrong in (0.0, np.nan):
+        with pytest.raises(RobustnessError, match=f"trial 2 of {wrong:.2f} mm"):
+            jitter.nominal(measured([2.0, wrong]), [2])
+
+
+def test_bad_nominal_sizes_are_named():
+    for wrong in ([], [0, 2], [-1], [np.nan]):
+        with pytest.raises(RobustnessError, match="nominal sizes are above 0 mm, not "):
+            jitter.nominal(measured([2.0]), wrong)
+    with pytest.raises(RobustnessError, match=r"lack the column\(s\) rms_mm, samples"):
+        jitter.nominal(pd.DataFrame({"trial": [0, 1]}), [2])
+
+
 def test_dose_response_is_the_mean_over_the_trials_of_a_size():
+    trials, labels = jittered(trials=6)
+    held = jitter.held_out(trials[0], trials[1:], labels, np.arange(80))
+    nominal = pd.Series({14: 4.0, 11: 2.0, 13: 4.0, 12: 2.0, 15: 2.0})  # neither in order nor equally many of a size
+    table = jitter.dose_response(held, [11, 13, 12, 14, 15], nominal, draws=20)
+    assert table["size_mm"].tolist() == [0, 2, 4] and table["trials"].tolist() == [1, 3, 2]
+    assert table["samples"].tolist() == [80] * 3
+    blocks, change = ([0], [1, 3, 5], [2, 4]), held.auc - held.auc[0]
+    figures = {"auc": held.auc, "auc_change": change, "agreement": held.agreement, "cosine": held.cosine.mean(axis=1)}
+    for figure, values in figures.items():
+        assert table[figure].tolist() == pytest.approx([values[block].mean() for block in blocks], abs=1e-12)
+    assert table["auc_least"].tolist() == [held.auc[block].min() for block in blocks]
+    assert table["auc_most"].tolist() == [held.auc[block].max() for block in blocks]
+    assert table[["auc_change", "auc_change_low", "auc_change_high"]].iloc[0].tolist() == [0, 0, 0]
+    assert table["auc_low"][0] < table["auc"][0] < table["auc_high"][0]
+
+
+def test_limits_of_a_dose_are_those_of_a_loop_over_drawn_patients():
+    trials, labels = jittered(trials=4)
+    patients = people(80)
+    held = jitter.held_out(trials[0], trials[1:], labels, patients)
+    table = jitter.dose_response(held, [1, 2, 3], pd.Series({1: 3.0, 2: 5.0, 3: 5.0}), draws=25, seed=2)
+    drawn = []
+    for weight in agreement.weights(patients, 25, 2)[1:].astype(int):
+        rows = np.repeat(np.arange(80), weight)
+        auc = [roc_auc_score(labels[rows], scores[rows]) for scores in held.probability]
+        same = [(row[rows] == held.decision[0, rows]).mean() for row in held.decision]
+        mean = np.mean([held.cosine[row, rows].mean() for row in (2, 3)])
+        drawn.append((mean, np.mean(same[2:]), np.mean(auc[2:]), np.mean(auc[2:]) - auc[0], auc[0]))
+    low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
+    figures = ["cosine", "agreement", "auc", "auc_change"]
+    last, first = table.iloc[2], table.iloc[0]
+    assert [*last[[f"{name}_low" for name in figures]], first["auc_low"]] == pytest.approx(list(low), abs=1e-9)
+    assert [*last[[f"{name}_high" for name in figures]], first["auc_high"]] == pytest.approx(list(high), abs=1e-9)
+    # one trial of a size is its row of the table of the same draws
+    row = held.table([1, 2, 3], draws=25, seed=2).iloc[1]
+    shared = [f"{name}{end}" for name in figures for end in ("", "_low", "_high")]
+    assert table.iloc[1][shared].tolist() == pytest.approx(row[shared].tolist())
+
+
+def test_trials_without_a_size_are_named():
     trials, labels = jittered(trials=5)
     held = jitter.held_out(trials[0], trials[1:], labels, np.arange(80))
-    rms = pd.DataFrame({"trial": [0, 11, 12, 13, 14], "rms_mm": [0, 1.9, 2.1, 3.8, 4.0], "samples": 80})
-    table = jitter.dose_response(held, [11, 12, 13, 14], rms, per_size=2)
-    assert table["size_mm"].tolist() == pytest.approx([0, 2, 3.9]) and table["trials"].tolist() == [1, 2, 2]
-    for figure, values in (("auc", held.auc), ("agreement", held.agreement), ("cosine", held.cosine.mean(axis=1))):
-        assert table[figure].tolist() == pytest.approx([values[0], values[1:3].mean(), values[3:].mean()])
-        assert table[f"{figure}_low"].tolist() == pytest.approx([values[0], values[1:3].min(), values[3:].min()])
-        assert table[f"{figure}_high"].tolist() == pytest.approx([values[0], values[1:3].max(), values[3:].max()])
-    with pytest.raises(RobustnessError, match="4 trials for 4 embeddings beside the reference, 3 of a size"):
-        jitter.dose_response(held, [11, 12, 13, 14], rms, per_size=3)
-    with pytest.raises(RobustnessError, match="3 trials for 4 embeddings"):
-        jitter.dose_response(held, [11, 12, 13], rms, per_size=1)
-    with pytest.raises(RobustnessError, match="1 trials have no size: 15"):
-        jitter.dose_response(held, [11, 12, 13, 15], rms, per_size=2)
+    sizes = pd.Series({11: 2.0, 12: 2.0, 13: 4.0, 14: np.nan})
+    with pytest.raises(RobustnessError, match="3 trials for 4 embeddings beside the reference"):
+        jitter.dose_response(held, [11, 12, 13], sizes)
+    with pytest.raises(RobustnessError, match="2 trials have no size: 14, 15"):
+        jitter.dose_response(held, [11, 12, 14, 15], sizes)
+
+
+def test_likeness_is_the_table_of_held_out_without_what_takes_labels():
+    trials, labels = jittered(trials=3)
+    trials[2, 5] = trials[0, 6]  # not all find themselves
+    patients = people(80)
+    expected = jitter.held_out(trials[0], trials[1:], labels, patients).table(["a", "b"], draws=30, seed=4)
+    found = jitter.likeness(trials[0], trials[1:], ["a", "b"], patients, draws=30, seed=4)
+    assert list(found) == list(expected)
+    known = ["name", "cosine", "cosine_low", "cosine_high", "itself", "samples"]
+    pd.testing.assert_frame_equal(found[known], expected[known])
+    assert found.drop(columns=known).isna().all(axis=None)
+    assert found["itself"].iloc[2] < 1 and found["cosine_low"].iloc[2] < found["cosine"].iloc[2]
+
+
+def test_bad_input_to_likeness_is_named():
+    trials, _ = jittered(trials=3)
+    patients = [f"p{i}" for i in range(80)]
+    with pytest.raises(RobustnessError, match="1 names for 2 embeddings"):
+        jitter.likeness(trials[0], trials[1:], ["a"], patients)
+    with pytest.raises(RobustnessError, match=r"other 1: shape \(79, 12\), but the reference is \(80, 12\)"):
+        jitter.likeness(trials[0], [trials[1][1:]], ["a"], patients)
+    with pytest.raises(RobustnessError, match="80 embeddings but 79 patients"):
+        jitter.likeness(trials[0], [], [], patients[1:])
+    trials[2, 6] = np.nan
+    with pytest.raises(RobustnessError, match="other 2: 1 vectors are zero or not finite, those of p6"):
+        jitter.likeness(trials[0], trials[1:], ["a", "b"], patients)

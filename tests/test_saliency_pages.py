@@ -21,7 +21,7 @@ SHAPE = (20, 60, 60)  # z, y, x
 SLOPE = np.array([3.0, 5.0, 7.0])  # HU per mm to the patient's left, back and head
 TUMOUR = 2000  # HU
 BOX = ((-2.0, 9.0), (-2.0, 4.0), (20.0, 37.5))  # mm along x, y and z (LPS)
-SEEDS = {"b1": (2, 1, 30), "a1": (0, 3, 37), "d1": (-18, -18, 12), "c1": (1, 1, 25)}  # in the order of the bank
+SEEDS = {"b1": (2, 1, 30), "a1": (0, 3, 40), "d1": (-18, -18, 12), "c1": (1, 1, 25)}  # in the order of the bank
 PATIENTS = {"b1": "P1", "a1": "P1", "d1": "P2", "c1": "P3"}
 NO_MASK, FAR = "c1", "d1"
 SIZE, STEPS = 3, 3
@@ -145,9 +145,9 @@ def test_the_mask_of_a_case_lies_on_its_tumour(cases):
         case = named(cases, name)
         tumour = case.hu > 850  # halfway between tumour and what is around it
         assert case.reason == "" and case.mask.shape == case.hu.shape and 0.1 < tumour.mean() < 0.9
-        assert (case.mask == tumour).mean() > 0.9
+        assert (case.mask == tumour).mean() > 0.95
     whole = named(cases, "a1")
-    assert all((np.flip(whole.mask, axis) == (whole.hu > 850)).mean() < 0.8 for axis in range(3))  # would be seen
+    assert all((np.flip(whole.mask, axis) == (whole.hu > 850)).mean() < 0.9 for axis in range(3))  # would be seen
 
 
 @pytest.mark.parametrize("axes", ["SPL", "RAS", "LSA"])

@@ -280,6 +280,50 @@ def test_samples_without_a_usable_mask_are_left_out_of_all_and_listed(run):
     assert set(read.status.values()) == {"was there"} and read.excluded.equals(found.excluded)
 
 
+def nobody_left(found, one):
+    assert found.sample_id.shape == (0,) and found.clean.shape == (0, 6)
+    assert {(vectors.shape, vectors.dtype.name) for vectors in found.vectors.values()} == {((0, 6), "float32")}
+    return list(found.vectors), found.status
+
+
+def test_a_cohort_whose_masks_allow_no_control_has_no_rows_and_all_reasons(run):
+    one = encoder_of()
+    for _ in range(2):  # a table without a row is no file, and is asked for again
+        found = controlled(run, one, ["shuffled_roi", "shuffled_non_roi", "shuffled_full"], samples=["a2", "c1"])
+        controls, status = nobody_left(found, one)
+        assert controls == ["shuffled_roi", "shuffled_non_roi", "shuffled_full"]
+        assert status["shuffled_roi"] == status["shuffled_non_roi"] == "of no sample"
+        reasons = {("a2", "no mask"), ("c1", EMPTY_MASK)}
+        lost = {(what, *each) for what in ("shuffled_roi", "shuffled_non_roi") for each in reasons}
+        assert refused(found.excluded) == lost
+    assert set(files(run, one)) == {"clean", "shuffled_full"}
+
+
+def test_a_cohort_without_any_mask_has_no_rows_and_all_reasons(tmp_path):
+    draw(np.random.default_rng(0).integers(-1000, 1000, (20, 40, 30)).astype(np.int16), tmp_path / "a.nrrd")
+    samples = pd.DataFrame({"sample_id": ["a1", "a2"], "x": [0.0, 4.0], "y": 0.0, "z": 24.0, "image": "a.nrrd"})
+    bank.build(tmp_path / "run", "own", bank.seed_points(samples), (SMALL,), root=tmp_path, workers=1)
+    found = controlled(tmp_path / "run", encoder_of())
+    assert nobody_left(found, encoder_of())[1]["shuffled_roi"] == "of no sample"
+    assert found.excluded["sample_id"].tolist() == ["a1", "a2"] * 2 and (found.excluded["reason"] != "").all()
+
+
+def test_samples_that_no_two_controls_share_are_listed_and_none_is_left(run):
+    found = controlled(run, encoder_of(), ["shuffled_roi", "shuffled_non_roi"], samples=["e1", "a2"])
+    assert found.status == {"clean": "embedded", "shuffled_roi": "embedded", "shuffled_non_roi": "of no sample"}
+    nobody_left(found, encoder_of())
+    assert ("shuffled_non_roi", "e1", FULL_MASK) in refused(found.excluded)
+
+
+@pytest.mark.parametrize(("cohort", "phantom"), [("phantom", True), ("phantom_retest", True), ("not_a_phantom", False)])
+def test_a_cohort_is_a_phantom_by_its_record_and_not_by_its_name(made, tmp_path, cohort, phantom):
+    (tmp_path / "patches").mkdir()
+    (tmp_path / "patches" / cohort).symlink_to(made / "patches" / "own")
+    stress.perturb(tmp_path, cohort, encoder_of(), {}, ["a1"], progress=False)
+    path = stress.folder_of(tmp_path, cohort, encoder_of().name) / "clean.parquet"
+    assert embeddings.read(path).provenance["parameters"]["phantom"] is phantom
+
+
 def test_controls_of_the_full_patch_need_no_mask(run):
     found = controlled(run, encoder_of(), ["randomized_full"])
     assert set(found.sample_id) == set(THERE) and found.excluded["sample_id"].tolist() == ["lost"]
@@ -353,8 +397,10 @@ def test_a_control_without_a_network_is_refused(run, call):
 def test_no_samples_left_is_an_error(run):
     with pytest.raises(stress.StressError, match="none of the 1 samples"):
         perturb(run, encoder_of(), samples=["nobody"])
-    with pytest.raises(stress.StressError, match="shuffled_roi: none of 2 samples is left: no mask, the mask is empty"):
-        controlled(run, encoder_of(), samples=["a2", "c1"])
+    with pytest.raises(stress.StressError, match=r"clean: none of 2 samples is left: .*NaN"):
+        controlled(run, spoilt(np.nan, slice(None), 1), samples=["a1", "b1"])
+    with pytest.raises(stress.StressError, match=r"shuffled_roi: none of 2 samples is left: no mask, .*NaN"):
+        controlled(run, spoilt(np.nan, slice(None), 2), samples=["a2", "b1"])
     assert not (stress.folder_of(run, "own", encoder_of().name) / "shuffled_roi.parquet").exists()
 
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from . import artefacts, embeddings
 from .bank import Bank, path_of
+from .cohorts import is_phantom
 from .extraction.passes import BAR
 from .extraction.records import bank_sha256, code_sha256, of_encoder, record_of, record_of_table, same
 from .extraction.tasks import GRAIN, GRAIN_BYTES, THERE, fault, on_full_disk
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CLEAN, MADE = "clean", "embedded"
+NOBODY = "of no sample"  # the status of a negative control that no mask allows: it has no file
 SOURCE = "stress"  # in the provenance of every table that is made here
 NOT_THERE = "not in the patch bank"
 LEFT_OUT = "left_out"  # in a table's provenance: samples without a vector, and why
@@ -49,8 +51,8 @@ class Stressed:
 
     ``sample_id`` (n,) in the order of the bank, ``clean`` (n, d) float32, ``vectors`` (n, d) each, keyed (kind, size)
     of a perturbation or by the id of a negative control. ``excluded`` lists every sample left out of all of them: what
-    (the table that lacks it), sample_id, reason. ``status`` says by table whether it was embedded now or was there,
-    ``seconds`` is what this call took.
+    (the table that lacks it), sample_id, reason. ``status`` says by table whether it was embedded now, was there, or is
+    of no sample; ``seconds`` is what this call took.
     """
 
     sample_id: np.ndarray
@@ -116,7 +118,8 @@ def negative_controls(
     """Embed a cohort's patches clean and as each of the negative ``controls``; otherwise as :func:`perturb`.
 
     ``controls`` are those of :data:`robustness.controls.CONTROLS`. A sample whose mask does not allow one of them is
-    left out of all, and listed. The clean table is the one of :func:`perturb` if ``samples`` are the same.
+    left out of all, and listed; where that is every sample, n is 0. The clean table is the one of :func:`perturb` if
+    ``samples`` are the same.
     """
     _refuse_described(encoder)
     changes = {id: _negative_control(id, seed) for id in map(known, controls)}
@@ -179,26 +182,32 @@ class _Job:
         path = self.path(change)
         return path.exists() and same(record_of_table(path), record)
 
-    def embed(self, change: _Change, record: dict, bar: tqdm) -> None:
-        """Make one table, a few patches at a time."""
+    def embed(self, change: _Change, record: dict, bar: tqdm) -> list[tuple[str, str]]:
+        """Make one table, a few patches at a time; (sample_id, reason) of the samples that are not in it.
+
+        A table without any sample is not written: an error, but where no mask allows a negative control.
+        """
         grain = max(1, min(GRAIN, GRAIN_BYTES // (2 * math.prod(self.encoder.recipe.size))))
         pieces = np.array_split(np.arange(len(self.rows)), math.ceil(len(self.rows) / grain))
-        kept, vectors, left_out = [], [], []
+        kept, vectors, left_out, faulty = [], [], [], False
         for piece in pieces:
             ids, found, lost = self._vectors(change, self.rows.iloc[piece])
             faults = [fault(vector) for vector in found]
             lost += [(id, reason) for id, reason in zip(ids, faults, strict=True) if reason]
+            faulty = faulty or any(faults)
             kept += [id for id, reason in zip(ids, faults, strict=True) if not reason]
             vectors += [vector for vector, reason in zip(found, faults, strict=True) if not reason]
             left_out += lost
             bar.update(len(piece))
-        if not kept:
+        if not kept and faulty:
             reasons = ", ".join(dict.fromkeys(reason for _, reason in left_out))
             raise StressError(
                 f"{self.encoder.name}, {change.what}: none of {len(self.rows)} samples is left: {reasons}"
             )
-        with on_full_disk(self.folder):
-            embeddings.write(self.path(change), kept, np.stack(vectors), record | {LEFT_OUT: left_out})
+        if kept:
+            with on_full_disk(self.folder):
+                embeddings.write(self.path(change), kept, np.stack(vectors), record | {LEFT_OUT: left_out})
+        return left_out
 
     def _vectors(self, change: _Change, rows: pd.DataFrame) -> tuple[list[str], np.ndarray, list[tuple[str, str]]]:
         """Names and vectors (m, d) of the patches that can be changed, and (sample_id, reason) of the others."""
@@ -241,7 +250,7 @@ def _stressed(
     rows, absent = _rows(bank, samples)
     more, made_of = of_encoder(encoder)
     parameters = {"source": SOURCE, "cohort": cohort, "model": encoder.model.id, "title": encoder.model.title}
-    parameters |= {"geometry": record_of(bank)["parameters"]["geometry"], "phantom": "phantom" in cohort}
+    parameters |= {"geometry": record_of(bank)["parameters"]["geometry"], "phantom": is_phantom(cohort)}
     job = _Job(folder_of(run, cohort, encoder.name), bank, rows, encoder, parameters | more, made_of, batch)
     clean = _Change(CLEAN)
     everything = [clean, *changes.values()]
@@ -252,15 +261,18 @@ def _stressed(
     done = total - len(rows) * len(due)
     described = f"{encoder.name}, {title}"
     with tqdm(total=total, initial=done, desc=described, unit="image", disable=not progress, bar_format=BAR) as bar:
-        for change in due:
-            job.embed(change, records[change.what], bar)
-    tables = {change.what: embeddings.read(job.path(change)) for change in everything}
-    lost = [(what, *each) for what, table in tables.items() for each in table.provenance[LEFT_OUT]]
+        left_out = {change.what: job.embed(change, records[change.what], bar) for change in due}
+    nobody = [what for what, lost in left_out.items() if len(lost) == len(rows)]
+    status |= dict.fromkeys(nobody, NOBODY)
+    tables = {change.what: embeddings.read(job.path(change)) for change in everything if change.what not in nobody}
+    left_out |= {what: table.provenance[LEFT_OUT] for what, table in tables.items()}
+    lost = [(change.what, *each) for change in everything for each in left_out[change.what]]
     excluded = pd.DataFrame([(CLEAN, *each) for each in absent] + lost, columns=EXCLUDED)
     ids = rows.loc[~rows["sample_id"].isin(excluded["sample_id"]), "sample_id"].to_numpy()
-    if not len(ids):
+    if not len(ids) and not any(change.masks for change in everything):
         raise StressError(f"{cohort}, {encoder.name}: no sample has a vector in each of {', '.join(tables)}")
     found = {what: table.vectors[pd.Index(table.sample_id).get_indexer(ids)] for what, table in tables.items()}
+    found |= dict.fromkeys(nobody, np.empty((0, encoder.recipe.dim), np.float32))
     vectors = {key: found[change.what] for key, change in changes.items()}
     return Stressed(ids, found[CLEAN], vectors, excluded, status, time.perf_counter() - begun)
 

@@ -18,15 +18,20 @@ BY_MODEL = (EXTRACTION, SALIENCY)  # stages whose pages bear the name of a model
 
 def load(name: str) -> dict:
     """The profile ``name``, merged over what it extends; unknown keys and stages are errors that name the file."""
+    return available(whole(name))
+
+
+def whole(name: str) -> dict:
+    """The profile ``name``, what cannot run here included."""
     path = CONFIG / f"{name}.yaml"
     if not path.exists():
         known = ", ".join(sorted(each.stem for each in CONFIG.glob("*.yaml")))
         raise SystemExit(f"no profile '{name}' in {CONFIG.name}. Known: {known}")
     content = yaml.safe_load(path.read_text()) or {}
     base = content.pop("extends", None)
-    profile = merge(load(base), content) if base else content
+    profile = merge(whole(base), content) if base else content
     check(profile, path)
-    return available(profile)
+    return profile
 
 
 def available(profile: dict) -> dict:
@@ -94,6 +99,11 @@ def model_of(table: str) -> str:
     return table.split(".")[0]
 
 
+def is_mapped(table: str) -> bool:
+    """Whether saliency maps can be drawn of what makes an embedding table: an encoder, not a control."""
+    return model_of(table) in models.MODELS and not isinstance(models.MODELS.get(model_of(table)), models.Control)
+
+
 def merge(base: dict, over: dict) -> dict:
     """``base`` with the entries of ``over`` laid over it, mappings key by key."""
     merged = dict(base)
@@ -159,9 +169,9 @@ def fault_of_model(profile: dict, stage: str, page: str, given: dict) -> str:
         return f"no model is called {page}"
     if stage == SALIENCY and isinstance(models.MODELS.get(page), models.Control):
         return f"{page} is a control: there is no network to look into"
-    strange = [name for name in given.get("beside", []) if model_of(name) not in models.MODELS]
+    strange = [name for name in given.get("beside", []) if not is_mapped(name)]
     if strange:
-        return f"no model makes {strange}, which are to be mapped beside it"
+        return f"no encoder makes {strange}, which are to be mapped beside it"
     return f"no page of {CURATION} for its cohorts {unseen}" if unseen or not given.get("cohorts") else ""
 
 

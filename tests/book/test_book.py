@@ -18,6 +18,8 @@ KNN = "notebooks/3_knn_evaluation/nsclc_radiomics.html"
 QUICK = yaml.safe_load((ROOT / "workflow" / "config" / "quick.yaml").read_text(encoding="utf-8"))["pages"]
 CURATED = [f"notebooks/1_data_curation/{cohort}.html" for cohort in QUICK["1_data_curation"]]
 EXTRACTED = [f"notebooks/2_embedding_extraction/{model}.html" for model in QUICK["2_embedding_extraction"]]
+ROBUST = [f"notebooks/4_robustness/{cohort}.html" for cohort in QUICK["4_robustness"]]
+LOOKED = [f"notebooks/5_saliency/{model}.html" for model in QUICK["5_saliency"]]
 REPOSITORY = "https://github.com/tumorbench/tumorbench"
 MAX_BYTES = 3_000_000  # of a page with all it loads
 CONTRAST = 4.5  # WCAG 2.2, level AA, for text of normal size
@@ -27,7 +29,7 @@ def pages():
     """Pages of the quick book, the first page first."""
     contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
     chapters = [chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]
-    return [f"{page}.html" for page in (contents["root"], *chapters)] + [*CURATED, *EXTRACTED, KNN]
+    return [f"{page}.html" for page in (contents["root"], *chapters)] + [*CURATED, *EXTRACTED, KNN, *ROBUST, *LOOKED]
 
 
 @pytest.fixture(
@@ -131,7 +133,7 @@ def test_every_figure_has_a_caption_and_an_alternative_text(opened):
     for number in range(figures.count()):
         figure = figures.nth(number)
         assert len(figure.locator("figcaption").inner_text().strip()) > 20
-        assert len(figure.locator("svg[role=img]").get_attribute("aria-label").strip()) > 20
+        assert len(figure.locator("[role=img]").first.get_attribute("aria-label").strip()) > 20
 
 
 UNREADABLE = """minimum => {
@@ -180,7 +182,7 @@ UNREADABLE = """minimum => {
 def test_text_of_figures_is_readable(opened):
     seen = opened.page.evaluate(UNREADABLE, CONTRAST)
     assert seen["unreadable"] == []
-    figures = opened.page.locator("figure.tb-figure").count()
+    figures = opened.page.locator("figure.tb-figure:not(.tb-viewer)").count()  # a viewer has no text in its images
     assert seen["read"] >= 4 * figures
 
 
@@ -275,14 +277,16 @@ def test_pages_of_the_embeddings_stand_in_the_menu_under_the_names_of_their_mode
 
 
 def test_what_is_untrained_is_said_on_its_page_and_on_every_figure_of_its_vectors(visit):
-    untrained = [model for model, given in QUICK["2_embedding_extraction"].items() if given.get("weights") == "random"]
-    assert len(untrained) == 3
-    for model in untrained:
+    extracted = QUICK["2_embedding_extraction"].items()
+    random = {model: given for model, given in extracted if given.get("weights") == "random"}
+    untrained = {model: len(given.get("recipes", ["benchmark"])) for model, given in random.items()}
+    assert sorted(untrained) == ["ct_fm", "models_genesis", "random_encoder", "suprem"]
+    for model, recipes in untrained.items():
         with visit(f"notebooks/2_embedding_extraction/{model}.html") as shown:
             assert "untrained: weights as drawn at random" in shown.page.locator(".tb-notice").last.inner_text()
             captions = shown.page.locator("figure.tb-figure figcaption").all_inner_texts()
             patches = [caption for caption in captions if caption.startswith("Recipe ")]  # of a real tumour, as fed
-            assert len(patches) == 2 and len(captions) == 6
+            assert len(patches) == recipes and len(captions) == 3 + recipes + (recipes > 1)  # two are compared
             assert all("UNTRAINED" in caption for caption in captions if caption not in patches)
 
 
@@ -294,8 +298,47 @@ def test_the_trained_encoder_is_not_called_untrained(visit):
         assert any("PHANTOM" in text for text in shown.page.locator("figcaption").all_inner_texts())
 
 
+@pytest.mark.parametrize(("stage", "shown"), [("4_robustness", ROBUST), ("5_saliency", LOOKED)])
+def test_pages_of_later_stages_stand_in_the_menu_in_the_order_of_the_profile(knn, site, stage, shown):
+    links = knn.locator(f".bd-sidebar-primary a[href*='{stage}']")
+    found = [urljoin(knn.url, link.get_attribute("href")).removeprefix(site) for link in links.all()]
+    assert found == shown and len(found) == {"4_robustness": 3, "5_saliency": 2}[stage]
+
+
+@pytest.mark.parametrize("cohort", ["phantom", "phantom_retest"])
+def test_every_figure_of_robustness_of_phantoms_says_so(visit, cohort):
+    with visit(f"notebooks/4_robustness/{cohort}.html") as shown:
+        captions = shown.page.locator("figure.tb-figure figcaption").all_inner_texts()
+        assert len(captions) >= 3
+        assert all("PHANTOM" in caption.split(":")[0] for caption in captions)
+
+
+def test_the_page_of_published_controls_names_the_patients_that_are_odd(visit):
+    with visit("notebooks/4_robustness/nsclc_radiomics.html") as shown:
+        words = shown.page.locator("article").inner_text()
+        assert all(patient in words for patient in ("LUNG1-023", "LUNG1-326", "LUNG1-399"))
+        assert "PHANTOM" not in words and "UNTRAINED" not in words
+        assert "Another scanner" not in shown.page.locator("article h2").all_inner_texts()  # it has no patches
+
+
+def test_the_page_of_an_untrained_encoder_s_saliency_says_so_on_every_figure(visit):
+    with visit("notebooks/5_saliency/random_encoder.html") as shown:
+        captions = shown.page.locator("figure.tb-figure figcaption").all_inner_texts()
+        assert len(captions) >= 5 and all("UNTRAINED" in caption.split(":")[0] for caption in captions)
+        assert shown.page.locator("figure.tb-viewer").count() == 1
+
+
+def test_the_sliders_of_the_viewer_of_a_map_change_what_it_says(visit):
+    with visit("notebooks/5_saliency/astra.html") as shown:
+        viewer = shown.page.locator("figure.tb-viewer").first
+        before = viewer.inner_text()
+        viewer.locator("input[type=range]").first.press("ArrowRight")
+        assert viewer.inner_text() != before
+        assert shown.messages == []
+
+
 def test_no_hidden_code_without_output_is_left(html):
-    for page in [*CURATED, *EXTRACTED]:
+    for page in [*CURATED, *EXTRACTED, *ROBUST, *LOOKED]:
         source = (html / "_sources" / page.replace(".html", ".ipynb")).read_text(encoding="utf-8")
         cells = json.loads(source)["cells"]
         begin = next(number for number, cell in enumerate(cells) if "".join(cell["source"]).startswith("## "))

@@ -136,6 +136,15 @@ def test_a_page_of_evaluation_reads_embeddings_and_writes_results_alone():
     assert (given["sources"], given["variant"]) == (["registry"], "paper")
 
 
+def as_much(name, value, there):
+    """Whether a larger profile has all of a parameter; any table of a model stands for another, as trained ones do."""
+    if name in ("most", "steps", "twins", "trials"):
+        return there >= value
+    if name in ("models", "stressed", "beside"):
+        return {run_profile.model_of(table) for table in value} <= {run_profile.model_of(table) for table in there}
+    return set(value) <= set(there) if isinstance(value, list | dict) else value == there
+
+
 @pytest.mark.parametrize(("smaller", "larger"), [("quick", "released"), ("released", "full")])
 def test_a_larger_profile_holds_every_page_of_a_smaller_one(smaller, larger):
     small, large = run_profile.load(smaller), run_profile.load(larger)
@@ -144,7 +153,7 @@ def test_a_larger_profile_holds_every_page_of_a_smaller_one(smaller, larger):
         if given.get("weights") == "random":  # a stand-in where no hub can be reached
             given = {name: value for name, value in given.items() if name not in ("weights", "trials")}
         for name, value in given.items():
-            assert set(value) <= set(there[name]) if isinstance(value, list) else value == there[name]
+            assert as_much(name, value, there[name]), (stage, page, name)
     for cohort, options in small["cohorts"].items():
         assert set(options.get("sources", [])) <= set(large["cohorts"][cohort].get("sources", []))
 
@@ -201,7 +210,7 @@ def test_defaults_of_extraction_are_those_that_table_names_are_told_by():
     assert (usual["recipes"], usual["weights"]) == (["benchmark"], "pretrained")
 
 
-# Robustness and saliency, whose notebooks need not be there
+# Robustness and saliency
 
 
 @pytest.fixture
@@ -294,6 +303,16 @@ def test_a_page_of_saliency_follows_the_curation_of_its_cohorts_alone(later):
         ),
         ({"phantom": {"cohort": "phantom", "models": ["fmcib"]}}, None, "models ['fmcib']. There are: astra.benchmark"),
         ({"lung_ct": {"cohort": "lung_ct", "models": ["volume"]}}, None, "['volume']. There are: astra.benchmark"),
+        (
+            {"rider": ROBUST["rider"] | {"controls": ["fmcib_authors_shuffled_roi"]}},
+            None,
+            "makes its models ['fmcib_authors_shuffled_roi']. There are: fmcib, ct_fm",
+        ),
+        (
+            {"phantom": ROBUST["phantom"] | {"stressed": ["volume", "random_encoder.benchmark.untrained"]}},
+            None,
+            "4_robustness/phantom: it stresses ['random_encoder.benchmark.untrained'], which are not among its models",
+        ),
         ({"mine": {"cohort": "phantom", "models": ["volume"]}}, None, "a page bears the name of its cohort"),
         ({"dlcs": {"cohort": "dlcs", "models": ["volume"]}}, None, "its cohort is not among"),
         (None, {"mine": LOOKS["astra"]}, "5_saliency/mine: a page of saliency bears the name of its model"),
@@ -301,6 +320,11 @@ def test_a_page_of_saliency_follows_the_curation_of_its_cohorts_alone(later):
         (None, {"volume": {"model": "volume", "cohorts": ["phantom"]}}, "volume is a control"),
         (None, {"astra": {"model": "astra", "cohorts": ["dlcs"]}}, "no page of 1_data_curation for its cohorts"),
         (None, {"astra": {"model": "astra"}}, "no page of 1_data_curation for its cohorts"),
+        (
+            None,
+            {"astra": LOOKS["astra"] | {"beside": ["suprem.benchmark", "astro.benchmark"]}},
+            "5_saliency/astra: no encoder makes ['astro.benchmark'], which are to be mapped beside it",
+        ),
     ],
 )
 def test_a_mistake_in_a_later_stage_is_told(later, robustness, saliency, told):
@@ -315,10 +339,69 @@ def test_pages_lose_what_needs_weights_that_are_not_installed(later, monkeypatch
     random = {"suprem": {"model": "suprem", "cohorts": ["phantom"], "weights": "random"}}
     profile = later(ROBUST | alone, LOOKS | random)
     assert profile["left_out"] == ["astra"]
-    assert profile["pages"][run_profile.SALIENCY] == random
+    assert profile["pages"][run_profile.SALIENCY] == {"suprem": random["suprem"] | {"beside": []}}
     assert "astra" not in profile["pages"][run_profile.EXTRACTION]
     kept = {page: given["models"] for page, given in profile["pages"][run_profile.ROBUSTNESS].items()}
     assert kept == {"phantom": ["suprem.authors.untrained", "volume"], "rider": ROBUST["rider"]["models"]}
+
+
+def test_tables_that_are_lost_are_neither_stressed_nor_mapped_beside_others(later, monkeypatch):
+    stressed = ["astra.benchmark", "suprem.authors.untrained"]
+    beside = ["astra.benchmark", "astra.benchmark.untrained", "random_encoder.benchmark.untrained"]
+    robustness = {"phantom": ROBUST["phantom"] | {"stressed": stressed}, "rider": ROBUST["rider"]}
+    random = {"suprem": {"model": "suprem", "cohorts": ["phantom"], "weights": "random", "beside": beside}}
+    whole = later(robustness, LOOKS | random)
+    assert whole["pages"][run_profile.ROBUSTNESS] == robustness
+    assert whole["pages"][run_profile.SALIENCY] == LOOKS | random
+    monkeypatch.setattr(run_profile.models, "installed", lambda model: model.id != "astra")
+    pages = later(robustness, LOOKS | random)["pages"]
+    phantom = {"cohort": "phantom", "models": ["suprem.authors.untrained", "volume"]}
+    assert pages[run_profile.ROBUSTNESS]["phantom"] == phantom | {"stressed": ["suprem.authors.untrained"]}
+    assert pages[run_profile.ROBUSTNESS]["rider"] == ROBUST["rider"]  # no key that it did not have
+    assert pages[run_profile.SALIENCY] == {"suprem": random["suprem"] | {"beside": beside[1:]}}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_profile_still_loads_without_the_trained_encoder(name, monkeypatch):
+    monkeypatch.setattr(run_profile.models, "installed", lambda model: model.id != "astra")
+    profile = run_profile.load(name)
+    assert profile["left_out"] == ["astra"]
+    assert "astra.benchmark" not in str(profile["pages"]) and profile["pages"][run_profile.ROBUSTNESS]["phantom"]
+
+
+def test_quick_has_pages_of_robustness_and_saliency():
+    pages = run_profile.load("quick")["pages"]
+    assert list(pages[run_profile.ROBUSTNESS]) == ["phantom_retest", "phantom", "nsclc_radiomics"]
+    assert list(pages[run_profile.SALIENCY]) == ["astra", "random_encoder"]
+    assert {"phantom_retest", "phantom", "lung_ct"} <= set(pages[run_profile.CURATION])
+    assert pages[run_profile.EXTRACTION]["random_encoder"]["weights"] == "random"
+    assert len(pages[run_profile.ROBUSTNESS]["nsclc_radiomics"]["controls"]) == 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_of_robustness_has_the_trials_that_its_stressed_tables_and_banks_have(name):
+    """Kappa needs two jittered seed points of the study's size, which the pages before must have made."""
+    profile = run_profile.load(name)
+    for page, given in profile["pages"][run_profile.ROBUSTNESS].items():
+        if given.get("stressed"):
+            curated = defaults(run_profile.CURATION) | profile["pages"][run_profile.CURATION][page]
+            assert 2 <= (defaults(run_profile.ROBUSTNESS) | given)["trials"] <= curated["trials"], page
+            assert curated["jitter_mm"][0] == 4.0, page
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_mapped_can_be_made(name):
+    """Tumours come from images, and encoders to be compared with from models, under the names of their tables."""
+    profile = run_profile.load(name)
+    for page, given in profile["pages"][run_profile.SALIENCY].items():
+        for table in given.get("beside", []):
+            model, recipe, *_ = table.split(".")
+            assert MODELS.get(model).recipe(recipe), (page, table)
+        for cohort in given["cohorts"]:
+            curated = defaults(run_profile.CURATION) | profile["pages"][run_profile.CURATION][cohort]
+            assert curated["images"] != "none", (page, cohort)
+            wanted = {MODELS.get(page).recipe(given.get("recipe", "benchmark")).geometry.id}
+            assert wanted <= set(curated["geometries"]), (page, cohort)
 
 
 @pytest.mark.parametrize("name", NAMES)

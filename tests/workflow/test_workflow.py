@@ -208,7 +208,7 @@ def test_a_shipped_profile_has_the_rules_of_its_pages(checkout, name):
     assert {"quick": 1, "released": 6, "full": 6}[name] == len(published)
     rules = {f"published_{cohort}" for cohort in published}
     rules |= {f"{stage}_{page}" for stage, pages in profile["pages"].items() for page in pages}
-    assert len(curated_rules(profile)) == 9 and curated_rules(profile) <= rules
+    assert len(curated_rules(profile)) == 10 and curated_rules(profile) <= rules
     assert checkout.scheduled(name) == {"all", "book"} | rules
 
 

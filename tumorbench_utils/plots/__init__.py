@@ -45,7 +45,7 @@ from .robustness import icc, identification, kappas, retest
 from .saliency import DISTANCE, deletion, focus, grid, hu, planes, sanity
 from .selection import consort, consort_text
 from .slices import axial, montage
-from .stress import controls, dose, responses, stressed
+from .stress import changes, controls, dose, responses, stressed
 from .viewer import Viewer, viewer
 
 __all__ = [
@@ -67,6 +67,7 @@ __all__ = [
     "auc_heatmap",
     "axial",
     "canvas",
+    "changes",
     "cohort_glance",
     "consort",
     "consort_text",

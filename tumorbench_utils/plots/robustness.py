@@ -24,7 +24,7 @@ FLOOR = 1e-7  # about the last digit of a cosine of float32 vectors; a logarithm
 BANDS = {"poor": 0.5, "moderate": 0.75, "good": 0.9, "excellent": np.inf}  # Koo and Li 2016: below that ICC
 SHADES = (0.2, 0.45, 0.7, 1.0)  # opacities of the bands
 BIN = 0.025  # width of a bin of ICC: every limit of a band is an edge
-HOLLOW = {"markerfacecolor": "none", "markeredgewidth": 1.4}  # what is published
+NEAR_ONE = 0.99  # above this cosine, a linear axis tells nothing apart
 STEPS = (1, 2, 5, 10)  # of ticks: 1 is one of them
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -54,9 +54,13 @@ def rungs(axis: Axes, labels: Sequence[str], places: np.ndarray, room: np.ndarra
 
 
 def interval(axis: Axes, rows: pd.DataFrame, name: str, places: np.ndarray, **style) -> None:
-    """Values of a column as marks in rows, with lines from its low to its high; both are drawn as they are given."""
+    """Values of a column as marks in rows, with lines from its low to its high; both are drawn as they are given.
+
+    A value without limits (NaN) has no line, and what is no number has no mark.
+    """
     low, high = (rows[f"{name}_{end}"].to_numpy(float) for end in ("low", "high"))
-    axis.hlines(places, low, high, color=style["color"], linewidth=1.6)
+    known = np.isfinite(low) & np.isfinite(high)
+    axis.hlines(places[known], low[known], high[known], color=style["color"], linewidth=1.6)
     axis.plot(rows[name].to_numpy(float), places, linestyle="none", markersize=6, **style)
 
 
@@ -76,29 +80,23 @@ def _strip(axis: Axes, values: np.ndarray, place: float, half: float, **style) -
     axis.plot(values, moved, "o", **style)
 
 
-def retest(
-    by_model: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    published: Mapping[str, float] | None = None,
-    *,
-    log: bool = False,
-) -> Figure:
+def retest(by_model: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, log: bool | None = None) -> Figure:
     """Is a patient more like itself in the second scan than like another patient?
 
     ``by_model`` has, by title, the cosine similarities of the two scans of each patient (n,) and those of different
     patients (m,). The grey line holds the central 95 % of the latter; of more than 100 values as many quantiles are
-    drawn. ``published`` are means over patients by title, drawn for the models of this run. ``log`` spreads
-    similarities near 1: 1 - cosine on a logarithmic axis, less than 1e-7 drawn there. Values that are not numbers are
-    counted beside the title.
+    drawn. ``log`` spreads similarities near 1: 1 - cosine on a logarithmic axis, less than 1e-7 drawn there; by itself
+    where the least of all values is above 0.99. Values that are not numbers are counted beside the title.
     """
     if not by_model:
         return nothing("No pairs of scans: there is no retest to show.")
-    published = {title: value for title, value in (published or {}).items() if title in by_model}
     known = {title: _finite(title, np.append(*each)) for title, each in by_model.items()}
     labels, places, room = ladder([note for note, _ in known.values()], 0.46)
     figure, (axis,) = canvas(1.2 + room.sum())
-    values = np.concatenate([*(each for _, each in known.values()), list(published.values())])
+    values = np.concatenate([each for _, each in known.values()])
+    log = bool(len(values) and values.min() > NEAR_ONE) if log is None else log
     with matplotlib.rc_context(STYLE):
-        for (title, pair), place in zip(by_model.items(), places, strict=True):
+        for pair, place in zip(by_model.values(), places, strict=True):
             above, below = place - 0.1, place + 0.1
             within, between = (_finite("", each)[1] for each in pair)
             if len(between):
@@ -108,13 +106,9 @@ def retest(
             if len(within):
                 _strip(axis, _along(within, log), below, 0.06, color=OURS, markersize=4, alpha=0.6, markeredgewidth=0)
                 axis.plot(_along(within.mean(), log), below, "|", color=OURS, markersize=13, markeredgewidth=2)
-            if title in published:
-                axis.plot(_along(published[title], log), below, "D", color=PUBLISHED, markersize=6, **HOLLOW)
         _key(axis, "o", "different patients", color=MUTED, markersize=4)
         _key(axis, "o", "two scans of a patient", color=OURS, markersize=4)
         _key(axis, "|", "their mean", color=OURS, markersize=10, markeredgewidth=2)
-        if published:
-            _key(axis, "D", "their mean as published", color=PUBLISHED, markersize=6, **HOLLOW)
         rungs(axis, labels, places, room)
         axis.set_title("More like itself than like others?")
         if log:
@@ -239,7 +233,7 @@ def icc(by_model: Mapping[str, Sequence[float]]) -> Figure:
 
 
 def kappas(ours: Mapping[str, Sequence[float]], published: pd.DataFrame) -> Figure:
-    """Do the decisions of a model survive another seed point? Kappa of every jittered trial with trial 0.
+    """Do the decisions of a model survive another seed point? Kappa of later trials with the first, itself jittered.
 
     ``ours`` has the kappas of the trials (t,) by title; ``published`` a row a trial with title (or model) and kappa.
     What is published is a block of its own, hollow; the axis is shared. Rows keep their order.
@@ -269,7 +263,7 @@ def kappas(ours: Mapping[str, Sequence[float]], published: pd.DataFrame) -> Figu
             words = "a trial, as published" if colour == PUBLISHED else "a trial of this run"
             _key(axis, "o", words, color=colour, markersize=4, **face)
         _key(axes[-1], "|", "their mean", color=INK, markersize=10, markeredgewidth=2)
-        axes[-1].set(xlabel="weighted kappa with trial 0 (as annotated)", xlim=(low - 0.03, 1.02))
+        axes[-1].set(xlabel="weighted kappa with the first trial, itself jittered", xlim=(low - 0.03, 1.02))
         axes[-1].xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
         figure.legend(loc="outside upper left", ncols=3)
     return figure

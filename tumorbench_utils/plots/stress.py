@@ -46,7 +46,9 @@ def dose(table: pd.DataFrame, label: str = "size of the jitter (mm)") -> Figure:
     """How far may a seed point be off before embedding, decision and AUC change?
 
     ``table`` has, a row a model and size, title, size_mm, and cosine (to the annotated seed point), agreement (share
-    of equal decisions) and auc, each with _low and _high. At most six models.
+    of equal decisions) and auc, means over the trials of the size, each with _low and _high: the bands, which are 95 %
+    limits of that mean with patients drawn with replacement, and not the range over the trials
+    (:func:`robustness.jitter.dose_response`). At most six models.
     """
     if table.empty:
         return nothing("No jittered trials: there is no dose to respond to.")
@@ -119,34 +121,76 @@ def responses(table: pd.DataFrame) -> Figure:
 def controls(table: pd.DataFrame) -> Figure:
     """Does an embedding notice that the tumour, or what is around it, was destroyed?
 
-    ``table`` has, a row a model and control, title, control, and cosine (to the patient's original) and retrieval
-    (share of patients whose original and control are nearest to each other), each with _low and _high. Rows and
-    models keep their order; at most six models.
+    ``table`` has, a row a model and control, title, control, and cosine (to the patient's original), retrieval (share
+    of samples whose original has its own control nearest among all controls) and, where it is known, auc_change, each
+    with _low and _high. Rows and models keep their order; at most six models. Without limits (NaN) there is no bar.
     """
     if table.empty:
         return nothing("No negative controls.")
-    require(table, "controls", ["title", "control", *_ends("cosine", "retrieval")])
+    panels = {"cosine": "Like its\noriginal", "retrieval": "Nearest to\nits own"}
+    if "auc_change" in table and table["auc_change"].notna().any():
+        panels["auc_change"] = "Change\nin AUC"
+    require(table, "controls", ["title", "control", *_ends(*panels)])
     titles, names = _titles(table, "controls"), list(dict.fromkeys(table["control"]))
+    figure, axes = _rows_of(table, "control", titles, names, tuple(panels))
+    with matplotlib.rc_context(STYLE):
+        for axis, words in zip(axes, panels.values(), strict=True):
+            axis.set_title(words)
+            axis.xaxis.set_major_locator(MaxNLocator(5 if len(panels) == 2 else 2, steps=STEPS))
+            axis.margins(x=0.1)
+        axes[0].set_xlabel("cosine")
+        axes[1].set(xlabel="share", xlim=(-0.06, 1.06), xticks=(0, 0.5, 1))
+        axes[1].xaxis.set_major_formatter("{x:g}")
+        for axis in axes[2:]:
+            axis.axvline(0, **CLEAN)
+            axis.set_xlabel("difference")
+        _legend(figure)
+    return figure
+
+
+def changes(table: pd.DataFrame) -> Figure:
+    """Which condition changes the AUC, and by more than chance in the patients?
+
+    ``table`` has, a row a model and condition, title, condition, and auc_change (against the same samples as they are)
+    with auc_change_low and auc_change_high. Rows and models keep their order; at most six models. Without limits (NaN)
+    there is no bar; changes that are not known are counted beside the condition.
+    """
+    if table.empty:
+        return nothing("No condition that changes an AUC.")
+    require(table, "changes", ["title", "condition", *_ends("auc_change")])
+    titles, unknown = _titles(table, "changes"), table["auc_change"].isna().groupby(table["condition"], sort=False)
+    notes = {
+        name: f"{name} ({lost.sum()} of {len(lost)} undefined)" if lost.any() else str(name) for name, lost in unknown
+    }
+    table = table.assign(condition=table["condition"].map(notes))
+    figure, (axis,) = _rows_of(table, "condition", titles, list(notes.values()), ("auc_change",))
+    with matplotlib.rc_context(STYLE):
+        axis.axvline(0, **CLEAN)
+        axis.set(xlabel="change in AUC (95 % limits)", title="Does the AUC change?")
+        axis.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
+        axis.margins(x=0.08)
+        _legend(figure)
+    return figure
+
+
+def _rows_of(
+    table: pd.DataFrame, by: str, titles: Sequence[str], names: Sequence[str], panels: Sequence[str]
+) -> tuple[Figure, np.ndarray]:
+    """Figures of a table in ``panels`` side by side, a row a value of ``by``, in it the models one below another."""
     labels, places, room = ladder(names, 0.2 + 0.13 * len(titles))
     offsets = (np.arange(len(titles)) - (len(titles) - 1) / 2) * 0.13
     several = len(titles) > 1
-    figure, axes = canvas(0.95 + room.sum() + 0.19 * len(titles) * several, 2, sharey=True)
+    figure, axes = canvas(1.1 + room.sum() + 0.19 * len(titles) * several, len(panels), sharey=True)
     with matplotlib.rc_context(STYLE):
-        for axis, name in zip(axes, ("cosine", "retrieval"), strict=True):
+        for axis, name in zip(axes, panels, strict=True):
             for number, (title, offset) in enumerate(zip(titles, offsets, strict=True)):
                 rows = table[table["title"] == title]
-                at = places[[names.index(each) for each in rows["control"]]] + offset
+                at = places[[names.index(each) for each in rows[by]]] + offset
                 style = {"color": COLOURS[number], "marker": SHAPES[number]}
-                interval(axis, rows, name, at, label=title if name == "cosine" and several else None, **style)
-            axis.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
-        axes[0].set(xlabel="cosine similarity", title="Like its original")
-        axes[1].set(xlabel="share", title="Nearest to its own", xlim=(-0.04, 1.04), xticks=(0, 0.5, 1))
-        axes[0].margins(x=0.08)
-        rungs(axes[0], labels, places, room)
-        rungs(axes[1], labels, places, room)
-        axes[1].tick_params(labelleft=False)
-        _legend(figure)
-    return figure
+                interval(axis, rows, name, at, label=title if axis is axes[0] and several else None, **style)
+            rungs(axis, labels, places, room)
+            axis.tick_params(labelleft=axis is axes[0])
+    return figure, axes
 
 
 def stressed(

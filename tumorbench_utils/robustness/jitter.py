@@ -1,13 +1,13 @@
 """What becomes of kNN predictions when the patch is another: a jittered seed point, a perturbation, a control.
 
 ``study_kappa`` is the study's measure as released: the samples that train are the ones predicted. Every sample is then
-its own nearest neighbour, so k = 1 always wins with an AUC of 1, and the kappa says little more than how often a
-jittered patch finds itself. ``held_out`` predicts patients that it has not learnt from.
+its own nearest neighbour, so k = 1 wins with an AUC of 1, unless vectors are equal, and the kappa says little more than
+how often a jittered patch finds itself. ``held_out`` predicts patients that it has not learnt from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,12 +19,14 @@ from . import agreement
 from .agreement import RobustnessError
 
 AXES = ["x", "y", "z"]
+OFF = 1.5  # factor by which the measured size of a jitter may differ from the nominal one
+SCATTER = 4  # standard errors of the measured size that are allowed besides
 
 
 @dataclass(frozen=True)
 class StudyKappa:
     """``k`` chosen; of each later trial ``kappas`` (t - 1,), and ``itself`` (t - 1,): the share of samples whose
-    nearest training vector is their own of trial 0."""
+    nearest training vector is their own of the first trial."""
 
     k: int
     kappas: np.ndarray
@@ -62,24 +64,33 @@ class HeldOut:
         names = [reference, *names]
         if len(names) != len(self.auc):
             raise RobustnessError(f"{len(names) - 1} names for {len(self.auc) - 1} embeddings beside the reference")
-        weights = agreement.weights(self.patients, draws, seed)
-        counts, rows, base = weights.sum(axis=1), [], None
-        for row, name in enumerate(names):
-            aucs = _aucs(self.labels, self.probability[row], weights)
-            base = aucs if row == 0 else base
-            drawn = {
-                "cosine": weights @ self.cosine[row] / counts,
-                "agreement": weights @ (self.decision[row] == self.decision[0]) / counts,
-                "auc": aucs,
-                "auc_change": aucs - base,
-            }
-            rows.append(
-                {"name": name, "kappa": self.kappa[row], "itself": self.itself[row], "samples": len(self.labels)}
-            )
-            for figure, values in drawn.items():
-                low, high = agreement.limits(values[1:])
-                rows[-1] |= {figure: float(values[0]), f"{figure}_low": low, f"{figure}_high": high}
+        rows = [
+            {"name": name, "kappa": kappa, "itself": itself, "samples": len(self.labels)} | _limited(drawn)
+            for name, kappa, itself, drawn in zip(names, self.kappa, self.itself, self.drawn(draws, seed), strict=True)
+        ]
         return pd.DataFrame(rows)[COLUMNS]
+
+    def drawn(self, draws: int, seed: int) -> list[dict[str, np.ndarray]]:
+        """By row, of cosine, agreement, auc and auc_change, the value and its bootstrap draws (draws + 1,)."""
+        weights = agreement.weights(self.patients, draws, seed)
+        counts = weights.sum(axis=1)
+        found = [
+            {
+                "cosine": weights @ cosine / counts,
+                "agreement": weights @ (decision == self.decision[0]) / counts,
+                "auc": _aucs(self.labels, probability, weights),
+            }
+            for cosine, decision, probability in zip(self.cosine, self.decision, self.probability, strict=True)
+        ]
+        return [each | {"auc_change": each["auc"] - found[0]["auc"]} for each in found]
+
+
+def _limited(drawn: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Value, low and high of each figure from its draws, the first of which is the value."""
+    row = {}
+    for figure, values in drawn.items():
+        row |= dict(zip(_with_limits(figure), (float(values[0]), *agreement.limits(values[1:])), strict=True))
+    return row
 
 
 def _with_limits(figure: str) -> list[str]:
@@ -93,25 +104,26 @@ COLUMNS = [
 
 
 def study_kappa(trials: Sequence[np.ndarray], labels: Sequence, k_max: int = knn.K_MAX) -> StudyKappa:
-    """The study's agreement under seed jitter, of trials (t, n, d), the first of which is the annotated seed point.
+    """The study's agreement under seed jitter, of jittered trials (t, n, d); the first, itself jittered, trains.
 
-    As released: trial 0 trains; k is chosen on the very same samples by AUC (of equal ones, the first that Optuna's
-    grid search visits; k up to n at most); probabilities of every trial are cut into 100 bins and held against those
-    of trial 0 by linearly weighted kappa. Distances are cosine, in float64; equal ones keep the order of the rows.
+    As released: k is chosen on the very samples that train by AUC (of equal ones, the first that Optuna's grid search
+    visits; k up to n at most); probabilities of every trial are cut into 100 bins and held against those of the first
+    by linearly weighted kappa. Distances are cosine, in float64; equal ones keep the order of the rows. The kappas of
+    an embedding that is the same for all are NaN: one bin alone occurs, so chance agrees always.
     :class:`RobustnessError` for labels other than 0 and 1, unequal shapes, and vectors that are zero or not finite.
     """
     if len(trials) < 2:
-        raise RobustnessError(f"{len(trials)} trials: it takes the annotated one and at least one jittered")
+        raise RobustnessError(f"{len(trials)} trials: it takes one that trains and at least one more")
     labels, k_max = agreement.classes(labels, len(trials[0])), min(k_max, len(trials[0]))
-    training = agreement.unit(trials[0], "trial 0")
-    similar = _products(trials[0], training, "trial 0")
+    training = agreement.unit(trials[0], "the first trial")
+    similar = _products(trials[0], training, "the first trial")
     # positives among the k nearest, at every k
     votes = np.cumsum(labels[np.argsort(-similar, axis=1, kind="stable")[:, :k_max]], axis=1)
     curve, preference = knn.auc_curve(votes, labels), knn.grid_order(k_max)
     k = int(preference[np.argmax(curve[preference - 1])])
     found, itself = [agreement.binned(votes[:, k - 1] / k)], []
     for number, trial in enumerate(trials[1:], 1):
-        near = _nearest(_products(trial, training, f"trial {number}"), k)
+        near = _nearest(_products(trial, training, f"later trial {number}"), k)
         found.append(agreement.binned(labels[near].sum(axis=1) / k))
         itself.append((near[:, 0] == np.arange(len(near))).mean())
     return StudyKappa(k, agreement.weighted_kappa(found[0], np.array(found[1:])), np.array(itself))
@@ -159,9 +171,7 @@ def held_out(
     found = [_predicted(order, labels, parts, chosen)]
     cosines, itself = [cosine], [(order[:, 0] == np.arange(len(order))).mean()]
     for number, vectors in enumerate(others, 1):
-        if np.shape(vectors) != training.shape:
-            raise RobustnessError(f"other {number}: shape {np.shape(vectors)}, but the reference is {training.shape}")
-        order, cosine = _ordered(agreement.unit(vectors, f"other {number}", patients), training)
+        order, cosine = _ordered(_unit_of(vectors, training, number, patients), training)
         found.append(_predicted(order, labels, parts, chosen))
         cosines.append(cosine)
         itself.append((order[:, 0] == np.arange(len(order))).mean())
@@ -263,31 +273,90 @@ def sizes(rows: pd.DataFrame) -> pd.DataFrame:
     return table.rename_axis("trial").reset_index()
 
 
-def dose_response(held: HeldOut, trials: Sequence[int], rms: pd.DataFrame, per_size: int) -> pd.DataFrame:
+def nominal(rms: pd.DataFrame, sizes_mm: Sequence[float]) -> pd.Series:
+    """The size that each trial was drawn with, ``sizes_mm``, by what is measured, ``rms`` of :func:`sizes`.
+
+    By trial, without 0, the size that is nearest on a logarithmic scale. :class:`RobustnessError` for trials that are
+    off by more than a factor of 1.5 of every size, and that much more by which a measured one may scatter: 4 standard
+    errors, one of which is 1 / sqrt(2 * 3 n) of the sigma of n displacements in 3 axes.
+    """
+    lacking = {"trial", "rms_mm", "samples"} - set(rms)
+    if lacking:
+        raise RobustnessError(f"sizes of trials lack the column(s) {', '.join(sorted(lacking))}")
+    known = np.unique(np.asarray(sizes_mm, float))
+    if not len(known) or not (np.isfinite(known) & (known > 0)).all():
+        raise RobustnessError(f"nominal sizes are above 0 mm, not {', '.join(map(str, sizes_mm)) or 'none at all'}")
+    moved = rms[rms["trial"] != 0].set_index("trial")
+    with np.errstate(divide="ignore"):  # a trial that did not move is no size at all
+        off = np.abs(np.log(moved["rms_mm"].to_numpy(float))[:, None] - np.log(known))
+    allowed = np.log(OFF * (1 + SCATTER / np.sqrt(2 * 3 * moved["samples"].to_numpy(float))))
+    wrong = moved[~(off.min(axis=1) <= allowed)]
+    if len(wrong):
+        some = ", ".join(f"trial {trial} of {size:.2f} mm" for trial, size in wrong["rms_mm"].head(5).items())
+        asked = ", ".join(f"{size:g}" for size in known)
+        raise RobustnessError(
+            f"{len(wrong)} trials are of none of the sizes {asked} mm: {some}. Name the sizes of the patch bank"
+        )
+    return pd.Series(known[off.argmin(axis=1)], moved.index, name="size_mm")
+
+
+def dose_response(
+    held: HeldOut, trials: Sequence[int], nominal: pd.Series, draws: int = 1000, seed: int = 0
+) -> pd.DataFrame:
     """Cosine, agreement of the decision and AUC against the size of the jitter.
 
-    ``trials`` are the numbers of the rows 1.. of ``held``, ``per_size`` consecutive ones of the same nominal size;
-    ``rms`` is the table of :func:`sizes`. One row a size, after the row of the reference at 0 mm: size_mm (mean over
-    its trials), trials (how many), cosine, agreement and auc: the mean over the trials, with the lowest and highest of
-    them as ``_low`` and ``_high``.
+    ``trials`` are the numbers of the rows 1.. of ``held``, and ``nominal`` has the size of each, of :func:`nominal`.
+    One row a size, rising, after the row of the reference at 0 mm: size_mm, trials (how many), samples, and cosine,
+    agreement, auc and auc_change (against the reference, paired): the mean over the trials of the size, with ``_low``
+    and ``_high``, 95 % limits of that mean, patients drawn with replacement as in :meth:`HeldOut.table`. auc_least and
+    auc_most are the range over the trials.
     """
-    trials, sizes_mm = list(trials), rms.set_index("trial")["rms_mm"]
-    if len(trials) != len(held.auc) - 1 or per_size < 1 or len(trials) % per_size:
-        raise RobustnessError(
-            f"{len(trials)} trials for {len(held.auc) - 1} embeddings beside the reference, {per_size} of a size"
-        )
-    unknown = [trial for trial in trials if trial not in sizes_mm.index]
+    trials, sizes_mm = np.asarray(trials), dict(nominal)
+    if len(trials) != len(held.auc) - 1:
+        raise RobustnessError(f"{len(trials)} trials for {len(held.auc) - 1} embeddings beside the reference")
+    unknown = [trial for trial in trials if not sizes_mm.get(trial, 0) > 0]
     if unknown:
         raise RobustnessError(f"{len(unknown)} trials have no size: {', '.join(map(str, unknown[:5]))}")
-    figures = {"cosine": held.cosine.mean(axis=1), "agreement": held.agreement, "auc": held.auc}
-    blocks = [(0.0, [0])]
-    for start in range(0, len(trials), per_size):
-        block = range(start, start + per_size)
-        blocks.append((float(sizes_mm[[trials[at] for at in block]].mean()), [at + 1 for at in block]))
-    rows = []
-    for size, block in blocks:
-        rows.append({"size_mm": size, "trials": len(block)})
-        for figure, values in figures.items():
-            some = values[block]
-            rows[-1] |= {figure: some.mean(), f"{figure}_low": some.min(), f"{figure}_high": some.max()}
+    of_row = np.array([0.0, *(sizes_mm[trial] for trial in trials)])
+    drawn, rows = held.drawn(draws, seed), []
+    for size in np.unique(of_row):
+        block = np.flatnonzero(of_row == size)
+        means = {figure: np.mean([drawn[row][figure] for row in block], axis=0) for figure in drawn[0]}
+        row = {"size_mm": size, "trials": len(block), "samples": len(held.labels)} | _limited(means)
+        rows.append(row | {"auc_least": held.auc[block].min(), "auc_most": held.auc[block].max()})
     return pd.DataFrame(rows)
+
+
+def likeness(
+    reference: np.ndarray,
+    others: Sequence[np.ndarray],
+    names: Sequence,
+    patients: Sequence,
+    draws: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The table of :meth:`HeldOut.table` where nothing can be predicted: no labels, or too few of a class.
+
+    ``reference`` (n, d) and t others (t, n, d) of the same samples, ``names`` (t,), ``patients`` (n,). Cosine with its
+    limits, itself and samples are those of :func:`held_out`; agreement, kappa, auc and auc_change are NaN.
+    :class:`RobustnessError` for unequal shapes and vectors that are zero or not finite.
+    """
+    names, patients = ["reference", *names], np.asarray(patients, str)
+    if len(names) != len(others) + 1:
+        raise RobustnessError(f"{len(names) - 1} names for {len(others)} embeddings beside the reference")
+    training = agreement.unit(reference, "reference", patients)
+    weights = agreement.weights(patients, draws, seed)
+    rows = []
+    for number, (name, vectors) in enumerate(zip(names, [reference, *others], strict=True)):
+        similar = _unit_of(vectors, training, number, patients) @ training.T
+        own = weights @ np.clip(np.diag(similar), -1, 1) / weights.sum(axis=1)
+        itself = ((1 - similar).argmin(axis=1) == np.arange(len(similar))).mean()
+        rows.append({"name": name, "itself": itself, "samples": len(similar)} | _limited({"cosine": own}))
+    return pd.DataFrame(rows).reindex(columns=COLUMNS)
+
+
+def _unit_of(vectors: np.ndarray, training: np.ndarray, number: int, patients: np.ndarray) -> np.ndarray:
+    """Vectors of length 1 of the other embedding of this number, shaped as those that train."""
+    if np.shape(vectors) != training.shape:
+        raise RobustnessError(f"other {number}: shape {np.shape(vectors)}, but the reference is {training.shape}")
+    return agreement.unit(vectors, f"other {number}", patients)

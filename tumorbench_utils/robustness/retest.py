@@ -22,11 +22,21 @@ from .agreement import RobustnessError
 
 TIE = 2e-6  # distance between vectors of length 1
 FEWEST = 3  # pairs: with two, a bootstrap draws one patient alone every other time
+NOT_JUDGED = "not judged"  # the verdict on fewer
 IDENTIFIED = 0.9  # identification rate from which an embedding may be called usable
 GOOD = 0.75  # median ICC: "good" of Koo & Li, J Chiropr Med 15, 155-163 (2016), doi 10.1016/j.jcm.2016.02.012
 SCANS = ("test", "retest")
+QUANTITIES = (
+    "within-patient cosine",
+    "between-patient cosine",
+    "gap",
+    "separation",
+    "identification rate",
+    "median ICC",
+)
 CHUNK = 2**20  # numbers of a bootstrap held at a time, in each of a few arrays
 LOST = 1e-12  # share of a dimension's variance below which it is constant in a draw
+NEXT_TO_ONE = np.nextafter(1.0, 0.0)  # the highest ICC that has a Fisher z
 
 
 @dataclass(frozen=True)
@@ -43,9 +53,10 @@ class Retest:
 
     ``similar`` (n, n) cosine of test i (row) and retest j (column), ``within`` (n,) its diagonal; ``rank`` (n,) of a
     patient's own retest among all n by similarity to the test, 1 is best and ties count against it; ``icc`` (d,), NaN
-    in the ``constant`` dimensions. ``summary``: quantity, value, low, high (95 %, patients drawn with replacement;
-    the retests among which a patient is sought stay all n, and draws of the median ICC are centred on the value).
-    ``verdict`` is useless, weak or usable, for ``reason``.
+    in the ``constant`` dimensions. ``summary``: quantity, value, low, high. The limits are of 95 %, patients drawn with
+    replacement; draws of the median ICC are centred on the value, and the identification rate has the interval of
+    Wilson (1927) for a share of n patients, :func:`agreement.wilson`. ``verdict`` is useless, weak or usable, or "not
+    judged" where n is below three, for ``reason``; then all limits are NaN, and so is each value that takes more pairs.
     """
 
     patients: np.ndarray
@@ -102,31 +113,42 @@ def _fault(names: pd.Series, kind: pd.Series) -> str:
 def compare(test: np.ndarray, retest: np.ndarray, patients: Sequence, draws: int = 2000, seed: int = 0) -> Retest:
     """Hold embeddings (n, d) of two scans of the same patients (n,) against each other, row by row.
 
-    :class:`RobustnessError` for fewer than three pairs, unequal shapes, a patient twice, and vectors that are zero or
-    not finite.
+    Fewer than three pairs, none among them, are not judged. :class:`RobustnessError` for unequal shapes, a patient
+    twice, and vectors that are zero or not finite.
     """
     test, retest, patients = np.asarray(test), np.asarray(retest), np.asarray(patients, str)
     if test.shape != retest.shape or test.ndim != 2 or len(test) != len(patients):
         raise RobustnessError(
             f"test {test.shape} and retest {retest.shape} of {len(patients)} patients: they must be (n, d) alike"
         )
-    if len(test) < FEWEST:
-        raise RobustnessError(f"{len(test)} pairs ({', '.join(patients)}): it takes at least {FEWEST}")
     people, times = np.unique(patients, return_counts=True)
     if (times > 1).any():
         raise RobustnessError(f"patients with more than one pair: {', '.join(people[times > 1][:5])}")
+    if not len(test):
+        return _of_nobody(patients, test.shape[1])
     similar = agreement.unit(test, "test", patients) @ agreement.unit(retest, "retest", patients).T
     similar = np.clip(similar, -1, 1)
     # positive: the other patient's retest is farther than the own
     farther = _apart(similar) - _apart(np.diag(similar))[:, None]
     np.fill_diagonal(farther, 0)
     rank = (farther <= TIE).sum(axis=1)  # the own is among them
-    values = agreement.icc(test, retest)
+    values = agreement.icc(test, retest) if len(test) > 1 else np.full(test.shape[1], np.nan)
     constant = (np.ptp(np.vstack([test, retest]), axis=0) == 0).sum()
-    weights = agreement.weights(patients, draws, seed)
+    few = len(test) < FEWEST
+    weights = agreement.weights(patients, 0 if few else draws, seed)
     summary = _summary(similar, farther, rank, weights, _median_iccs(test, retest, weights))
-    verdict, reason = _verdict(similar, summary.set_index("quantity"))
+    verdict, reason = _few(len(test)) if few else _verdict(similar, summary.set_index("quantity"))
     return Retest(patients, similar, np.diag(similar).copy(), rank, values, int(constant), summary, verdict, reason)
+
+
+def _of_nobody(patients: np.ndarray, dimensions: int) -> Retest:
+    nothing, icc = np.empty((0, 0)), np.full(dimensions, np.nan)
+    summary = pd.DataFrame({"quantity": QUANTITIES, "value": np.nan, "low": np.nan, "high": np.nan})
+    return Retest(patients, nothing, np.empty(0), np.empty(0, int), icc, 0, summary, *_few(0))
+
+
+def _few(n: int) -> tuple[str, str]:
+    return NOT_JUDGED, f"{n} {'pair' if n == 1 else 'pairs'}: it takes at least {FEWEST}"
 
 
 def _apart(cosines: np.ndarray) -> np.ndarray:
@@ -137,6 +159,7 @@ def _apart(cosines: np.ndarray) -> np.ndarray:
 def _summary(
     similar: np.ndarray, farther: np.ndarray, rank: np.ndarray, weights: np.ndarray, medians: np.ndarray
 ) -> pd.DataFrame:
+    n, found = len(rank), rank == 1
     nearer = np.where(np.abs(farther) <= TIE, 0.5, farther > 0)  # the own retest than another patient's
     within = weights @ np.diag(similar) / weights.sum(axis=1)
     between = _of_others(weights, similar)
@@ -145,21 +168,25 @@ def _summary(
         "between-patient cosine": between,
         "gap": within - between,
         "separation": _of_others(weights, nearer),
-        "identification rate": weights @ (rank == 1) / weights.sum(axis=1),
         "median ICC": _centred(medians),
     }
-    rows = [(name, float(draw[0]), *agreement.limits(draw[1:])) for name, draw in drawn.items()]
-    return pd.DataFrame(rows, columns=["quantity", "value", "low", "high"])
+    intervals = {name: (float(draw[0]), *agreement.limits(draw[1:])) for name, draw in drawn.items()}
+    rate = float(found.mean()) if n > 1 else np.nan  # the only one is always found
+    intervals["identification rate"] = (rate, *(agreement.wilson(found.sum(), n) if n >= FEWEST else [np.nan] * 2))
+    return pd.DataFrame([(name, *intervals[name]) for name in QUANTITIES], columns=["quantity", "value", "low", "high"])
 
 
 def _centred(drawn: np.ndarray) -> np.ndarray:
-    """Draws (draws,) about the first, the value itself.
+    """Draws (draws,) of a median ICC, moved so that their median is the first, the value itself.
 
     A patient drawn twice lowers ICCs, and over many dimensions that can outweigh their spread from draw to draw: the
-    value would lie above its own interval.
+    value would lie above its own interval. They are moved on Fisher's z scale, so that none exceeds 1, and by the
+    median, so that the value always lies within, also where z has no end because some draws are 1.
     """
-    some = drawn[1:][np.isfinite(drawn[1:])]
-    return np.append(drawn[0], drawn[1:] - some.mean() + drawn[0]) if len(some) else drawn
+    if not np.isfinite(drawn[1:]).any():
+        return drawn
+    z = np.arctanh(np.clip(drawn, -NEXT_TO_ONE, NEXT_TO_ONE))
+    return np.append(drawn[0], np.tanh(z[1:] - np.nanmedian(z[1:]) + z[0]))
 
 
 def _of_others(weights: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -172,10 +199,13 @@ def _of_others(weights: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 def _median_iccs(test: np.ndarray, retest: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Median ICC(2,1) over the dimensions in each draw (draws,); those constant in a draw do not count in it.
+    NaN of one patient.
 
     With two raters the mean squares follow from weighted sums of mean and difference and of their squares, so a draw
     is four products.
     """
+    if len(test) < 2:
+        return np.full(len(weights), np.nan)
     both = np.stack([test, retest]).astype(np.float64)
     both -= both.mean(axis=(0, 1))
     both = both[:, :, np.square(both).sum(axis=(0, 1)) > 0]
@@ -209,19 +239,20 @@ def _verdict(similar: np.ndarray, found: pd.DataFrame) -> tuple[str, str]:
     within, between = found["value"]["within-patient cosine"], found["value"]["between-patient cosine"]
     separation, low, high = found.loc["separation"]
     identified, median = found["value"]["identification rate"], found["value"]["median ICC"]
-    farthest = _apart(similar.min())
+    farthest, n = _apart(similar.min()), len(similar)
     if farthest <= TIE:
         return "useless", (
-            f"All vectors are the same but for rounding (at length 1 they lie within {farthest:.1e} of one another), "
-            f"so the within-patient cosine of {within:.6f} means nothing: it is {between:.6f} between patients, too."
+            f"All vectors of {n} patients are the same but for rounding (at length 1 they lie within {farthest:.1e} of "
+            f"one another), so the within-patient cosine of {within:.6f} means nothing: it is {between:.6f} between "
+            "patients, too."
         )
     if not low > 0.5:
         return "useless", (
             f"The own retest is nearer than another patient's with probability {separation:.2f} ({low:.2f} to "
-            f"{high:.2f}), which is no better than chance, so the within-patient cosine of {within:.6f} means nothing: "
-            f"it is {between:.6f} between patients."
+            f"{high:.2f}; {n} patients), which is no better than chance, so the within-patient cosine of {within:.6f} "
+            f"means nothing: it is {between:.6f} between patients."
         )
-    figures = f"{identified:.0%} of the retests are identified and the median ICC is {median:.2f}"
+    figures = f"{identified:.0%} of the retests of {n} patients are identified and the median ICC is {median:.2f}"
     if identified >= IDENTIFIED and median >= GOOD:
         return "usable", f"{figures}; usable asks for {IDENTIFIED:.0%} and {GOOD}."
     return "weak", f"{figures}, of which usable asks for {IDENTIFIED:.0%} and {GOOD}."

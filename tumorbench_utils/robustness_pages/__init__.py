@@ -9,13 +9,20 @@ from .readers import (
     dose,
     dose_shown,
     held_out,
-    jitter_left_out,
     jittered,
     kappa_table,
     kappas_shown,
     study_kappas,
 )
-from .rescan import icc_shown, identification_shown, retest_published, retest_shown, retest_table, retested
+from .rescan import (
+    icc_shown,
+    identification_shown,
+    retest_intervals,
+    retest_published,
+    retest_shown,
+    retest_table,
+    retested,
+)
 from .stressing import (
     controls_shown,
     perturbed,
@@ -26,8 +33,9 @@ from .stressing import (
     scrambled,
     stress_left_out,
     tiles_shown,
+    tumour_share,
 )
-from .tables import encoders_of, inputs, mark, provide, titled
+from .tables import encoders_of, inputs, mark, mark_of, provide, titled
 
 __all__ = [
     "controls_shown",
@@ -39,16 +47,17 @@ __all__ = [
     "icc_shown",
     "identification_shown",
     "inputs",
-    "jitter_left_out",
     "jittered",
     "kappa_table",
     "kappas_shown",
     "mark",
+    "mark_of",
     "perturbed",
     "provide",
     "published_controls",
     "responses",
     "responses_shown",
+    "retest_intervals",
     "retest_published",
     "retest_shown",
     "retest_table",
@@ -60,4 +69,5 @@ __all__ = [
     "study_kappas",
     "tiles_shown",
     "titled",
+    "tumour_share",
 ]

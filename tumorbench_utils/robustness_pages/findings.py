@@ -3,42 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .. import artefacts, robustness
+from .. import artefacts, plots, robustness
+from .readers import mean_kappa
 from .showing import likeness
+from .tables import mark_of
 
-AT_CHANCE = 0.0
+COLUMNS = ["part", "embedding", "quantity", "value"]
+CONDITIONS = ("kind", "size", "size_mm", "control")
 
 
 def findings(
+    cohort: str,
     retest: pd.DataFrame | None,
     kappas: Mapping[str, robustness.StudyKappa],
     dose: pd.DataFrame,
     responses: pd.DataFrame,
-    scramble: pd.DataFrame,
-    compared: pd.DataFrame,
+    controls: pd.DataFrame,
     odd: pd.DataFrame,
     titles: Mapping[str, str],
-    marked: str,
 ) -> str:
-    """A Markdown list, each point of which bears the mark; published controls are real data and bear none."""
+    """A Markdown list; a point bears the mark of the one embedding it is about."""
     points = []
     if retest is not None:
-        points += [f"{row.title}: **{row.verdict}** on test and retest. {row.reason}" for row in retest.itertuples()]
+        points += [(row.title, f"**{row.verdict}** on test and retest. {row.reason}") for row in retest.itertuples()]
     points += [
-        f"{titles[name]}: the study's kappa is {np.mean(each.kappas):.2f} with k = {each.k}; in "
-        f"{np.mean(each.itself):.0%} of cases a moved patch finds itself."
+        (
+            titles[name],
+            f"the study's kappa is {mean_kappa(each)} with k = {each.k}; in {np.mean(each.itself):.0%} of cases a "
+            "moved patch finds itself.",
+        )
         for name, each in kappas.items()
     ]
-    points += [_dose_point(title, rows) for title, rows in _by_title(dose)]
-    points += [_response_point(title, rows) for title, rows in _by_title(responses)]
-    points += [_control_point(title, rows) for title, rows in _by_title(scramble)]
-    opening = f"{marked.upper()}: " if marked else ""
-    lines = [f"- {opening}{point}" for point in points]
-    lines += [f"- {_control_point(title, rows)}" for title, rows in _by_title(compared)]
+    points += [(title, _dose(rows)) for title, rows in _by_title(dose)]
+    points += [(title, _response(rows)) for title, rows in _by_title(responses)]
+    points += [(title, _control(rows)) for title, rows in _by_title(controls)]
+    lines = [f"- {_opening(cohort, title)}{title}: {words}" for title, words in points]
     if len(odd):
         names = ", ".join(f"{name} ({rows['control'].nunique()})" for name, rows in odd.groupby("sample_id"))
         lines.append(
@@ -48,33 +52,60 @@ def findings(
     return "\n".join(lines) or "*Nothing to compare on this page.*"
 
 
+def _opening(cohort: str, title: str) -> str:
+    marked = mark_of(cohort, title)
+    return f"{marked.upper()}: " if marked else ""
+
+
 def _by_title(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return list(table.groupby("title", sort=False)) if len(table) else []
 
 
-def _dose_point(title: str, rows: pd.DataFrame) -> str:
-    least, most = rows.loc[rows["size_mm"].idxmin()], rows.loc[rows["size_mm"].idxmax()]
+def _dose(rows: pd.DataFrame) -> str:
+    clean, most = rows.loc[rows["size_mm"].idxmin()], rows.loc[rows["size_mm"].idxmax()]
     return (
-        f"{title}: a seed point that is {most['size_mm']:.1f} mm off (standard deviation on each axis) leaves "
-        f"{most['agreement']:.0%} of decisions as they were; AUC {least['auc']:.2f} at the annotated seed points, "
-        f"{most['auc']:.2f} there."
+        f"a seed point that is {most['size_mm']:g} mm off (standard deviation on each axis) leaves "
+        f"{most['agreement']:.0%} ({most['agreement_low']:.0%} to {most['agreement_high']:.0%}) of held-out decisions "
+        f"as they were; the AUC of {clean['auc']:.2f} ({clean['auc_low']:.2f} to {clean['auc_high']:.2f}) changes by "
+        f"{most['auc_change']:+.2f} ({most['auc_change_low']:+.2f} to {most['auc_change_high']:+.2f})."
     )
 
 
-def _response_point(title: str, rows: pd.DataFrame) -> str:
-    worst = rows.loc[rows["agreement"].idxmin()]
+def _response(rows: pd.DataFrame) -> str:
+    rows = rows[rows["size"] != 0]
+    known = rows[rows["agreement"].notna()]
+    if known.empty:
+        worst = rows.loc[rows["cosine"].idxmin()]
+        return f"{_condition(worst)} moves the embedding most, to a cosine similarity of {likeness(worst['cosine'])}."
+    worst = known.loc[known["agreement"].idxmin()]
+    if worst["agreement"] == 1:
+        return "none of the perturbations changes a held-out decision."
     return (
-        f"{title}: of all perturbations {worst['kind_title'].lower()} of {worst['size']:g} {worst['unit']} changes "
-        f"most decisions ({1 - worst['agreement']:.0%}), at a cosine similarity to the clean patch of "
+        f"of the perturbations {_condition(worst)} changes most held-out decisions "
+        f"({1 - worst['agreement']:.0%} of {int(worst['samples'])}), at a cosine similarity to the clean patch of "
         f"{likeness(worst['cosine'])}."
     )
 
 
-def _control_point(title: str, rows: pd.DataFrame) -> str:
-    blind = rows[(rows["auc_change_high"] >= AT_CHANCE)]
+def _condition(row: pd.Series) -> str:
+    return f"{row['kind_title'].lower()} of {row['size']:g} {row['unit']}"
+
+
+def _control(rows: pd.DataFrame) -> str:
     found = ", ".join(f"{row.control_title} {row.retrieval:.0%}" for row in rows.itertuples())
-    lost = f"{len(rows) - len(blind)} of {len(rows)} negative controls lose AUC beyond their interval"
-    return f"{title}: {lost}. Share of patients whose original is still nearest to their own control: {found}."
+    return f"{_lost(rows)} Share of samples whose original has its own control nearest: {found}."
+
+
+def _lost(rows: pd.DataFrame) -> str:
+    """Which controls cost AUC; none can where there is none to lose."""
+    clean = rows.iloc[0]
+    if np.isnan(clean["clean_auc"]):
+        return "no AUC could be had."
+    reach = f"{clean['clean_auc']:.2f} ({clean['clean_auc_low']:.2f} to {clean['clean_auc_high']:.2f})"
+    if clean["clean_auc_low"] <= plots.CHANCE:
+        return f"the held-out AUC of the originals, {reach}, is not above chance, so that controls have none to lose."
+    lost = [row.control_title for row in rows.itertuples() if row.auc_change_high < 0]
+    return f"of the held-out AUC of the originals, {reach}, these controls cost some: {', '.join(lost) or 'none'}."
 
 
 def save(
@@ -86,31 +117,38 @@ def save(
 ) -> None:
     """Write the tables of a page: ``<stem>.<part>.csv`` for each that there is, and last ``<stem>.csv``, tidy.
 
-    The tidy table has cohort, part, embedding, quantity, value: what the leaderboard reads.
+    The tidy table has cohort, part, embedding, quantity, value: what the leaderboard reads. A part that there is none
+    of leaves no file of an earlier run.
     """
     tidy = []
     for part, table in parts.items():
+        path = Path(f"{stem}.{part}.csv")
         if table is None or not len(table):
+            for old in (path, artefacts.provenance_path(path)):
+                old.unlink(missing_ok=True)
             continue
-        artefacts.write_csv(f"{stem}.{part}.csv", table, record)
+        artefacts.write_csv(path, table, record)
         tidy.append(_tidy(table, part))
     rows = [
         ("jitter", name, quantity, value)
         for name, each in kappas.items()
         for quantity, value in [("kappa", np.mean(each.kappas)), ("finds itself", np.mean(each.itself))]
     ]
-    columns = ["part", "embedding", "quantity", "value"]
-    tidy.append(pd.DataFrame(rows, columns=columns))
-    artefacts.write_csv(f"{stem}.csv", pd.concat(tidy).assign(cohort=cohort)[["cohort", *columns]], record)
+    tidy.append(pd.DataFrame(rows, columns=COLUMNS))
+    artefacts.write_csv(f"{stem}.csv", pd.concat(tidy).assign(cohort=cohort)[["cohort", *COLUMNS]], record)
 
 
 def _tidy(table: pd.DataFrame, part: str) -> pd.DataFrame:
     """A table of one row an embedding and condition as one of one row a number; conditions join the quantity."""
     if "embedding" not in table:
-        return pd.DataFrame(columns=["part", "embedding", "quantity", "value"])
-    condition = [name for name in ("kind", "size", "size_mm", "control") if name in table]
+        return pd.DataFrame(columns=COLUMNS)
+    condition = [name for name in CONDITIONS if name in table]
     numbers = [name for name in table.select_dtypes("number") if name not in condition]
     long = table.melt(["embedding", *condition], numbers, "quantity", "value")
-    about = long[condition].astype(str).agg(" ".join, axis=1) if condition else ""
-    long["quantity"] = (long["quantity"] + " " + about).str.strip()
-    return long.assign(part=part)[["part", "embedding", "quantity", "value"]]
+    about = [" ".join(_word(each) for each in row if pd.notna(each)) for row in long[condition].itertuples(index=False)]
+    long["quantity"] = [f"{quantity} {words}".strip() for quantity, words in zip(long["quantity"], about, strict=True)]
+    return long.assign(part=part)[COLUMNS]
+
+
+def _word(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

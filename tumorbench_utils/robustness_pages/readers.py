@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,46 +14,95 @@ from ..models import TEN
 from ..plots import Several, Shown
 from .showing import in_groups, likeness
 
+STUDY_MM = 4.0  # the size of the study's jitter
+LEFT_OUT = ["embedding", "sample_id", "reason"]
+ALL = "all"  # in place of a sample_id
+
 
 @dataclass(frozen=True)
 class Jittered:
     """Embeddings of the annotated seed points (n, d) and of ``trial`` (t,) jittered ones (t, n, d) of the samples
-    ``rows`` (of the annotation table); ``left_out`` has embedding, sample_id, reason."""
+    ``rows`` (of the annotation table), all of which have a label."""
 
     rows: pd.DataFrame
     reference: np.ndarray
     trial: np.ndarray
     others: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) 0 or 1."""
+        return self.rows["label"].to_numpy(int)
+
+    def of_size(self, nominal: pd.Series, size_mm: float) -> np.ndarray:
+        """The trials of one nominal size (:func:`robustness.jitter.nominal`)."""
+        return self.others[nominal.loc[self.trial].to_numpy() == size_mm]
+
+
+@dataclass(frozen=True)
+class Readers:
+    """:class:`Jittered` by embedding, the ``nominal`` size of every trial in mm, and what is in no figure of them:
+    embedding, sample_id ("all" for every sample), reason."""
+
+    found: dict[str, Jittered]
+    nominal: pd.Series
     left_out: pd.DataFrame
 
+    @property
+    def study_mm(self) -> float:
+        """The size of which the study's kappa is made: the study's, or the first there is."""
+        sizes = list(dict.fromkeys(self.nominal))
+        return STUDY_MM if STUDY_MM in sizes else sizes[0]
 
-def jittered(run: str | Path, cohort: str, name: str, samples: pd.DataFrame) -> Jittered | None:
-    """The trials of an embedding table, of the labelled samples that have all of them; None if trial 0 is all."""
+
+def jittered(
+    run: str | Path, cohort: str, names: Sequence[str], samples: pd.DataFrame, jitter_mm: Sequence[float]
+) -> Readers:
+    """The trials of embedding tables. A table that has trial 0 alone, and samples without all trials or without a
+    label, are left out and listed; an embedding of which no sample is left is, too."""
+    found, lost = {}, []
+    for name in names:
+        each, left = _trials(run, cohort, name, samples)
+        lost.append(left.assign(embedding=name)[LEFT_OUT])
+        found |= {name: each} if each else {}
+    nominal = robustness.jitter.nominal(sizes(run, cohort), jitter_mm) if found else pd.Series(dtype=float)
+    return Readers(found, nominal, pd.concat(lost, ignore_index=True) if lost else pd.DataFrame(columns=LEFT_OUT))
+
+
+def _trials(run: str | Path, cohort: str, name: str, samples: pd.DataFrame) -> tuple[Jittered | None, pd.DataFrame]:
     trials = embeddings.by_trial(embeddings.read(embeddings.path_of(run, cohort, name)))
     if len(trials.trial) < 2:
-        return None
-    labelled = samples[samples["label"].notna()].reset_index(drop=True)
+        return None, pd.DataFrame([(ALL, "annotated seed points only")], columns=LEFT_OUT[1:])
     place = pd.Series(np.arange(len(trials.sample_id)), trials.sample_id)
-    rows = labelled[labelled["sample_id"].isin(place.index)].reset_index(drop=True)
+    known, labelled = samples["sample_id"].isin(place.index), samples["label"].notna()
+    incomplete = samples["sample_id"].isin(trials.incomplete["sample_id"])
+    reasons = np.select(
+        [incomplete, ~known, ~labelled],
+        ["not every jittered seed point has an embedding", "no embedding", "no outcome"],
+        "",
+    )
+    rows = samples[reasons == ""].reset_index(drop=True)
+    left = samples.assign(reason=reasons).loc[reasons != "", ["sample_id", "reason"]]
+    if rows.empty:
+        return None, left
     vectors = trials.vectors[:, place[rows["sample_id"]].to_numpy()]
-    incomplete = trials.incomplete.drop_duplicates("sample_id").assign(reason="not every jittered seed point has one")
-    without = labelled.loc[~labelled["sample_id"].isin([*place.index, *incomplete["sample_id"]]), ["sample_id"]]
-    left = pd.concat([incomplete[["sample_id", "reason"]], without.assign(reason="no embedding")])
-    left_out = left.assign(embedding=name)[["embedding", "sample_id", "reason"]]
-    return Jittered(rows, vectors[0], trials.trial[1:], vectors[1:], left_out)
+    return Jittered(rows, vectors[0], trials.trial[1:], vectors[1:]), left
 
 
-def jitter_sizes(run: str | Path, cohort: str) -> pd.DataFrame:
+def sizes(run: str | Path, cohort: str) -> pd.DataFrame:
     """How far the trials of a cohort lie off, as its banks have them: :func:`robustness.jitter.sizes`."""
-    banks = sorted(bank.path_of(run, cohort, "any").parent.glob("*.zarr"))
-    return robustness.jitter.sizes(bank.Bank(banks[0]).rows)
+    there = sorted(bank.path_of(run, cohort, "any").parent.glob("*.zarr"))
+    if not there:
+        raise bank.BankError(f"{cohort}: no patch bank in {run}; the data curation notebook builds it")
+    most = max((bank.Bank(path).rows for path in there), key=len)  # an exact bank has no jittered seed points
+    return robustness.jitter.sizes(most)
 
 
-def study_kappas(found: Mapping[str, Jittered], trials: int) -> dict[str, robustness.StudyKappa]:
-    """The study's kappa of the first ``trials`` jittered seed points, of which the first trains."""
+def study_kappas(readers: Readers) -> dict[str, robustness.StudyKappa]:
+    """The study's kappa: of the trials of the study's size the first trains, as released."""
     return {
-        name: robustness.jitter.study_kappa(each.others[:trials], each.rows["label"].to_numpy(int), knn.K_MAX)
-        for name, each in found.items()
+        name: robustness.jitter.study_kappa(each.of_size(readers.nominal, readers.study_mm), each.labels, knn.K_MAX)
+        for name, each in readers.found.items()
     }
 
 
@@ -62,7 +111,7 @@ def kappas_shown(kappas: Mapping[str, robustness.StudyKappa], titles: Mapping[st
     study = published.figures("seed_kappa")
     study["title"] = [TEN.get(model).title for model in study["model"]]
     ours = {titles[name]: each.kappas for name, each in kappas.items()}
-    told = "; ".join(f"{title}: {np.mean(each):.2f}" for title, each in ours.items()) or "none"
+    told = "; ".join(f"{titles[name]}: {mean_kappa(each)}" for name, each in kappas.items())
     caption = (
         "The study's kappa, one point a jittered seed point. Above, as published for NSCLC-Radiomics (ten models, 49 "
         f"trials); below, this run, by the same rule. Means of this run: {told}."
@@ -70,14 +119,10 @@ def kappas_shown(kappas: Mapping[str, robustness.StudyKappa], titles: Mapping[st
     return Shown(plots.kappas(ours, study), caption, f"Points by embedding. This run: {told}.", marked)
 
 
-def held_out(found: Mapping[str, Jittered], draws: int, seed: int = 0) -> dict[str, robustness.HeldOut]:
-    """The honest variant of each embedding: patients held out, trained on annotated seed points."""
-    return {
-        name: robustness.jitter.held_out(
-            each.reference, each.others, each.rows["label"].to_numpy(int), each.rows["patient_id"].to_numpy(), seed=seed
-        )
-        for name, each in found.items()
-    }
+def mean_kappa(found: robustness.StudyKappa) -> str:
+    """The mean kappa in words; undefined where all patches get one and the same label."""
+    known = found.kappas[np.isfinite(found.kappas)]
+    return f"{known.mean():.2f}" if len(known) else "undefined"
 
 
 def kappa_table(kappas: Mapping[str, robustness.StudyKappa], titles: Mapping[str, str]) -> pd.DataFrame:
@@ -94,26 +139,32 @@ def kappa_table(kappas: Mapping[str, robustness.StudyKappa], titles: Mapping[str
     return study.merge(ours, "outer", on="title", sort=False)
 
 
+def held_out(readers: Readers, seed: int) -> tuple[dict[str, robustness.HeldOut], pd.DataFrame]:
+    """The honest variant of each embedding: patients held out, trained on annotated seed points; and those it cannot
+    be had of, as ``left_out`` of :class:`Readers`."""
+    found, lost = {}, []
+    for name, each in readers.found.items():
+        try:
+            found[name] = robustness.jitter.held_out(
+                each.reference, each.others, each.labels, each.rows["patient_id"].to_numpy(), seed=seed
+            )
+        except robustness.RobustnessError as error:
+            lost.append((name, ALL, f"no held-out prediction: {error}"))
+    return found, pd.DataFrame(lost, columns=LEFT_OUT)
+
+
 def dose(
-    run: str | Path,
-    cohort: str,
-    honest: Mapping[str, robustness.HeldOut],
-    found: Mapping[str, Jittered],
-    titles: Mapping[str, str],
-    trials: int,
+    honest: Mapping[str, robustness.HeldOut], readers: Readers, titles: Mapping[str, str], draws: int, seed: int
 ) -> pd.DataFrame:
     """Similarity, agreement of decisions and AUC over the size of the jitter, by embedding; see
     :func:`robustness.jitter.dose_response`."""
-    if not honest:
-        return pd.DataFrame()
-    sizes = jitter_sizes(run, cohort)
     parts = [
-        robustness.jitter.dose_response(held, found[name].trial, sizes, trials).assign(
+        robustness.jitter.dose_response(held, readers.found[name].trial, readers.nominal, draws, seed).assign(
             title=titles[name], embedding=name
         )
         for name, held in honest.items()
     ]
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def dose_shown(table: pd.DataFrame, marked: str) -> Shown | Several:
@@ -124,17 +175,12 @@ def dose_shown(table: pd.DataFrame, marked: str) -> Shown | Several:
 def _dose_shown(table: pd.DataFrame, marked: str) -> Shown:
     last = table.loc[table.groupby("title", sort=False)["size_mm"].idxmax()]
     told = "; ".join(
-        f"{row.title} at {row.size_mm:.1f} mm: cosine {likeness(row.cosine)}, {row.agreement:.0%} of decisions "
-        f"unchanged, AUC {row.auc:.2f}"
+        f"{row.title} at {row.size_mm:g} mm: cosine {likeness(row.cosine)}, {row.agreement:.0%} of decisions "
+        f"unchanged, AUC {row.auc:.2f} ({row.auc_low:.2f} to {row.auc_high:.2f})"
         for row in last.itertuples()
     )
     caption = (
-        "Held-out patients, seed points moved by a normal jitter of the size shown (standard deviation on each axis, "
-        f"as measured): mean over trials with their range. {told}."
+        "Held-out patients, seed points moved by a normal jitter of the size shown (standard deviation on each axis): "
+        f"mean over its trials with 95 % patient bootstrap interval. {told}."
     )
     return Shown(plots.dose(table), caption, f"Three curves over the size of the jitter. {told}.", marked)
-
-
-def jitter_left_out(found: Mapping[str, Jittered]) -> pd.DataFrame:
-    """Samples that are in no figure of jitter, with the reason: embedding, sample_id, reason."""
-    return pd.concat([each.left_out for each in found.values()], ignore_index=True) if found else pd.DataFrame()

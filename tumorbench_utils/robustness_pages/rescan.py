@@ -12,9 +12,8 @@ import pandas as pd
 from .. import embeddings, plots, published, robustness
 from ..models import TEN
 from ..plots import Shown
+from ..robustness.retest import GOOD
 from .showing import likeness
-
-GOOD = 0.75  # ICC from which on a feature is called good, Koo and Li (2016)
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def retest_shown(found: Retested, titles: Mapping[str, str], marked: str) -> Sho
         "Cosine similarity of the two scans of each patient (points), and of the test scan of one with the retest scan "
         f"of another (grey). Where both lie in one place, a high similarity says nothing. Means: {told}."
     )
-    return Shown(plots.retest(others, {}), caption, f"Points and distributions by embedding. {told}.", marked)
+    return Shown(plots.retest(others), caption, f"Points and distributions by embedding. {told}.", marked)
 
 
 def identification_shown(table: pd.DataFrame, marked: str) -> Shown:
@@ -85,12 +84,15 @@ def identification_shown(table: pd.DataFrame, marked: str) -> Shown:
         lead = {"identification": "", "separation": "sep_"}[short]
         drawn[short] = table[quantity]
         drawn[f"{lead}low"], drawn[f"{lead}high"] = table[f"{quantity}, low"], table[f"{quantity}, high"]
-    told = "; ".join(f"{row.title}: {row.identification:.0%}, {row.verdict}" for row in drawn.itertuples())
+    told = "; ".join(
+        f"{row.title}: {row.identification:.0%} of patients identified, {row.verdict}" for row in drawn.itertuples()
+    )
     caption = (
         "Share of patients whose own retest scan is the most similar of all (identification), and how often it is more "
-        "similar than another patient's (separation), with 95 % patient bootstrap intervals. Dotted: chance."
+        "similar than another patient's (separation), with 95 % intervals: Wilson's of the rate, of the separation a "
+        f"patient bootstrap's. Dotted: chance. {told}."
     )
-    figure = plots.identification(drawn, 1 / table["patients"].max())
+    figure = plots.identification(drawn, 1 / max(table["patients"].max(), 1))
     return Shown(figure, caption, f"Dot plot of identification rates. {told}.", marked)
 
 
@@ -98,7 +100,7 @@ def icc_shown(found: Retested, titles: Mapping[str, str], marked: str) -> Shown:
     """The reliability of the single dimensions."""
     values = {titles[name]: each.icc[np.isfinite(each.icc)] for name, each in found.found.items()}
     told = "; ".join(
-        f"{title}: median {np.median(each):.2f}, {np.mean(each >= 0.75):.0%} of {len(each):,} dimensions good or better"
+        f"{title}: median {np.median(each):.2f}, {np.mean(each >= GOOD):.0%} of {len(each):,} dimensions good or better"
         if len(each)
         else f"{title}: every dimension is constant"
         for title, each in values.items()
@@ -108,6 +110,20 @@ def icc_shown(found: Retested, titles: Mapping[str, str], marked: str) -> Shown:
         f"moderate, good, excellent by Koo and Li (2016). {told}."
     )
     return Shown(plots.icc(values), caption, f"Distribution of ICC by embedding. {told}.", marked)
+
+
+def retest_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """The figures of :func:`retest_table` with their intervals, in words, one row an embedding."""
+    quantities = ("within-patient cosine", "between-patient cosine", "gap", "separation", "median ICC")
+    words = {quantity: [_interval(row, quantity) for _, row in table.iterrows()] for quantity in quantities}
+    return pd.DataFrame({"embedding": table["title"], **words, "verdict": table["verdict"]})
+
+
+def _interval(row: pd.Series, quantity: str) -> str:
+    value, low, high = (row[name] for name in (quantity, f"{quantity}, low", f"{quantity}, high"))
+    if not np.isfinite(value):
+        return "–"
+    return f"{value:.3f}" + (f" ({low:.3f} to {high:.3f})" if np.isfinite(low) else "")
 
 
 def retest_published(table: pd.DataFrame | None) -> pd.DataFrame:
@@ -121,5 +137,6 @@ def retest_published(table: pd.DataFrame | None) -> pd.DataFrame:
         "identification rate": "identified",
         "verdict": "verdict",
     }
-    ours = table[["title", *columns]].rename(columns=columns)
+    ours = pd.DataFrame(columns=["title", *columns]) if table is None else table[["title", *columns]]
+    ours = ours.rename(columns=columns)
     return study.merge(ours, "outer", on="title", sort=False)

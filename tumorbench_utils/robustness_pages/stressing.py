@@ -39,7 +39,7 @@ def scrambled(
 
 
 def responses(
-    found: Mapping[str, stress.Stressed], samples: pd.DataFrame, titles: Mapping[str, str], seed: int
+    found: Mapping[str, stress.Stressed], samples: pd.DataFrame, titles: Mapping[str, str], draws: int, seed: int
 ) -> pd.DataFrame:
     """Cosine, agreement of decisions and change in AUC by encoder, kind and size of the perturbation.
 
@@ -47,7 +47,9 @@ def responses(
     """
     parts = []
     for name, each in found.items():
-        table = _judged(each, samples, seed)
+        if not len(each.sample_id):
+            continue
+        table = _judged(each.clean, each.vectors, _known(each.sample_id, samples), draws, seed)
         clean, rest = table.iloc[[0]], table.iloc[1:].reset_index(drop=True)
         keys = pd.DataFrame(list(each.vectors), columns=["kind", "size"])
         zero = [clean.assign(kind=kind, size=0.0) for kind in dict.fromkeys(keys["kind"])]
@@ -55,23 +57,32 @@ def responses(
     if not parts:
         return pd.DataFrame()
     table = pd.concat(parts, ignore_index=True).drop(columns="name")
-    kinds = {kind: PERTURBATIONS.get(kind) for kind in table["kind"].unique()}
-    titled_kinds = table["kind"].map({kind: each.title for kind, each in kinds.items()})
-    return table.assign(
-        kind_title=titled_kinds, unit=table["kind"].map({kind: each.unit for kind, each in kinds.items()})
-    )
+    kinds = [PERTURBATIONS.get(kind) for kind in table["kind"]]
+    return table.assign(kind_title=[kind.title for kind in kinds], unit=[kind.unit for kind in kinds])
 
 
-def _judged(found: stress.Stressed, samples: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Held-out judgement of clean vectors against the others: row 0 is the clean one."""
-    known = samples[samples["label"].notna()].set_index("sample_id")
-    kept = np.isin(found.sample_id, known.index)
-    rows = known.loc[found.sample_id[kept]]
-    others = np.stack([vectors[kept] for vectors in found.vectors.values()])
-    held = robustness.jitter.held_out(
-        found.clean[kept], others, rows["label"].to_numpy(int), rows["patient_id"].to_numpy(), seed=seed
-    )
-    return held.table([str(key) for key in found.vectors])
+def _known(sample_id: np.ndarray, samples: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the annotation table of these samples, in this order; NaN where there is none."""
+    return samples.set_index("sample_id").reindex(sample_id).reset_index()
+
+
+def _judged(
+    clean: np.ndarray, others: Mapping[object, np.ndarray], rows: pd.DataFrame, draws: int, seed: int
+) -> pd.DataFrame:
+    """Held-out judgement of clean vectors (n, d) against others by name: row 0 is the clean one.
+
+    Of the samples with an outcome, or, where no held-out prediction can be had, the likeness of all of them alone.
+    """
+    names, kept = [str(key) for key in others], rows["label"].notna().to_numpy()
+    try:
+        some = rows[kept]
+        vectors = np.stack([each[kept] for each in others.values()])
+        patients = some["patient_id"].to_numpy()
+        held = robustness.jitter.held_out(clean[kept], vectors, some["label"].to_numpy(int), patients, seed=seed)
+        return held.table(names, draws=draws, seed=seed)
+    except robustness.RobustnessError:
+        patients = rows["patient_id"].fillna(rows["sample_id"]).to_numpy()
+        return robustness.jitter.likeness(clean, list(others.values()), names, patients, draws=draws, seed=seed)
 
 
 def responses_shown(table: pd.DataFrame, marked: str) -> Shown | Several:
@@ -80,10 +91,11 @@ def responses_shown(table: pd.DataFrame, marked: str) -> Shown | Several:
 
 
 def _responses_shown(table: pd.DataFrame, marked: str) -> Shown:
-    worst = table.loc[table.groupby("title", sort=False)["cosine"].idxmin()]
+    changed = table[table["size"] != 0].reset_index(drop=True)
+    worst = changed.loc[changed.groupby("title", sort=False)["cosine"].idxmin()]
     told = "; ".join(
         f"{row.title}: {row.kind_title.lower()} {row.size:g} {row.unit}, cosine {likeness(row.cosine)}, "
-        f"{row.agreement:.0%} of decisions unchanged"
+        + ("no decision known" if np.isnan(row.agreement) else f"{row.agreement:.0%} of decisions unchanged")
         for row in worst.itertuples()
     )
     caption = (
@@ -121,47 +133,63 @@ def scramble_table(
     """Cosine, retrieval and change in AUC of the negative controls made from patches, by encoder."""
     parts = []
     for name, each in found.items():
-        patients = samples.set_index("sample_id")["patient_id"].reindex(each.sample_id).to_numpy()
-        table = robustness.negatives.compare(each.clean, each.vectors, patients, draws, seed)
-        judged = _judged(each, samples, seed).iloc[1:].reset_index(drop=True)
-        table = pd.concat([table, judged[["auc_change", "auc_change_low", "auc_change_high"]]], axis=1)
-        parts.append(table.assign(embedding=name, title=titles[name]))
+        if len(each.sample_id):
+            rows = _known(each.sample_id, samples)
+            table = _compared(each.clean, each.vectors, rows, draws, seed)
+            parts.append(table.assign(embedding=name, title=titles[name]))
     if not parts:
         return pd.DataFrame()
     table = pd.concat(parts, ignore_index=True)
     return table.assign(control_title=table["control"].map(CONTROLS))
 
 
+def _compared(
+    original: np.ndarray, controls: Mapping[str, np.ndarray], rows: pd.DataFrame, draws: int, seed: int
+) -> pd.DataFrame:
+    """:func:`robustness.negatives.compare` with the change in held-out AUC, and the AUC of the originals."""
+    patients = rows["patient_id"].fillna(rows["sample_id"]).to_numpy()
+    table = robustness.negatives.compare(original, controls, patients, draws, seed)
+    judged = _judged(original, controls, rows, draws, seed)
+    clean, rest = judged.iloc[0], judged.iloc[1:].reset_index(drop=True)
+    known = {f"clean_{name}": clean[name] for name in ("auc", "auc_low", "auc_high")}
+    change = rest[["auc_change", "auc_change_low", "auc_change_high"]]
+    return pd.concat([table, change], axis=1).assign(**known, samples_with_outcome=int(rows["label"].notna().sum()))
+
+
+def tumour_share(run: str | Path, cohort: str, encoder: Encoder) -> float:
+    """Mean share of the voxels of a patch that are tumour; NaN if no sample has a mask."""
+    found, recipe = bank.Bank(bank.path_of(run, cohort, encoder.geometry.id)), encoder.recipe
+    masks = [found.mask(row, recipe.size, recipe.axes) for row in found.rows[found.rows["trial"] == 0].itertuples()]
+    shares = [mask.mean() for mask in masks if mask is not None]
+    return float(np.mean(shares)) if shares else float("nan")
+
+
 def published_controls(
     run: str | Path,
     cohort: str,
-    models: Sequence[str],
+    model: str,
     controls: Sequence[str],
     samples: pd.DataFrame,
     titles: Mapping[str, str],
     draws: int,
     seed: int,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Published embeddings of negative controls against those of the original images.
 
-    The table of :func:`scramble_table`, and the patients whose control is the original in every number.
+    The table of :func:`scramble_table`; the patients whose control is the original in every number (control,
+    sample_id); and the samples that a table lacks (embedding, sample_id, reason).
     """
     if not controls:
-        return pd.DataFrame(), pd.DataFrame()
-    joined, _ = embeddings.load(run, cohort, [*models, *controls], samples)
-    rows, original = joined.annotations, joined.vectors[models[0]]
+        return pd.DataFrame(), pd.DataFrame(), pd.DataFrame()
+    joined, _ = embeddings.load(run, cohort, [model, *controls], samples)
+    rows, original = joined.annotations, joined.vectors[model]
     others = {name: joined.vectors[name] for name in controls}
-    patients = rows["patient_id"].to_numpy()
-    table = robustness.negatives.compare(original, others, patients, draws, seed)
-    held = robustness.jitter.held_out(
-        original, np.stack(list(others.values())), rows["label"].to_numpy(int), patients, seed=seed
-    )
-    judged = held.table(list(others)).iloc[1:].reset_index(drop=True)
-    table = pd.concat([table, judged[["auc_change", "auc_change_low", "auc_change_high"]]], axis=1)
+    table = _compared(original, others, rows, draws, seed)
     odd = robustness.negatives.identical(original, others, rows["sample_id"].to_numpy())
-    odd["control"] = odd["control"].map(titles)
-    table = table.assign(embedding=models[0], title=titles[models[0]], control_title=table["control"].map(titles))
-    return table, odd
+    lost = joined.unmatched.assign(reason="no " + joined.unmatched["missing_from"].str.rstrip("s"))
+    lost = lost.assign(embedding=lost["model"].map(titles))[["embedding", "sample_id", "reason"]]
+    table = table.assign(embedding=model, title=titles[model], control_title=table["control"].map(titles))
+    return table, odd.assign(control=odd["control"].map(titles)), lost
 
 
 def controls_shown(table: pd.DataFrame, marked: str) -> Shown | Several:
@@ -171,22 +199,28 @@ def controls_shown(table: pd.DataFrame, marked: str) -> Shown | Several:
 
 def _controls_shown(table: pd.DataFrame, marked: str) -> Shown:
     told = "; ".join(
-        f"{row.control_title}: cosine {likeness(row.cosine)}, {row.retrieval:.0%} found, AUC {row.auc_change:+.3f} "
-        f"({row.auc_change_low:+.3f} to {row.auc_change_high:+.3f})"
+        f"{row.title}, {row.control_title}: cosine {likeness(row.cosine)}, {row.retrieval:.0%} found, AUC "
+        f"{row.auc_change:+.3f} ({row.auc_change_low:+.3f} to {row.auc_change_high:+.3f})"
         for row in table.itertuples()
     )
     caption = (
-        "Negative controls against the original of the same patient: cosine similarity, and share of patients whose "
-        "original has their own control nearest of all (95 % patient bootstrap). The change in AUC is that of a "
-        f"held-out classifier trained on originals. {told}."
+        "Negative controls against their originals: cosine similarity, and share of samples whose "
+        "original has its own control nearest of all (95 % patient bootstrap). The change in AUC is that of a held-out "
+        f"classifier trained on originals. {told}."
     )
     figure = plots.controls(table.assign(control=table["control_title"]))
     return Shown(figure, caption, f"Dot plots by control. {told}.", marked)
 
 
-def stress_left_out(found: Mapping[str, Mapping[str, stress.Stressed]], titles: Mapping[str, str]) -> pd.DataFrame:
-    """Samples that are in no figure of perturbations or controls (``found`` by either): embedding, what, sample_id,
-    reason."""
-    parts = [each.excluded.assign(embedding=titles[name]) for some in found.values() for name, each in some.items()]
-    lost = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    return lost[["embedding", "what", "sample_id", "reason"]] if len(lost) else lost
+def stress_left_out(
+    found: Mapping[str, Mapping[str, stress.Stressed]], samples: pd.DataFrame, titles: Mapping[str, str]
+) -> pd.DataFrame:
+    """Samples that are in no figure of perturbations or controls (``found`` by either), or for want of an outcome in
+    none of decisions and AUC: embedding, what, sample_id, reason."""
+    columns, parts = ["embedding", "what", "sample_id", "reason"], []
+    for part, some in found.items():
+        for name, each in some.items():
+            unknown = each.sample_id[_known(each.sample_id, samples)["label"].isna().to_numpy()]
+            without = pd.DataFrame({"what": part, "sample_id": unknown, "reason": "no outcome"})
+            parts.append(pd.concat([each.excluded, without]).assign(embedding=titles[name]))
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)

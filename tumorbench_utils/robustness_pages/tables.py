@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .. import annotations, artefacts, embeddings, extraction, models, provision
 from ..cohorts import is_phantom
+from ..extraction.records import SOURCE
 from ..models import Encoder
 
 UNTRAINED = "untrained"
@@ -14,7 +15,11 @@ UNTRAINED = "untrained"
 
 def encoders_of(names: Sequence[str], weights: Mapping[str, str], **how) -> list[Encoder]:
     """The encoders whose tables are called ``names``, ready; ``how`` as in :func:`models.called`."""
-    return [models.called(name, weights, **how) for name in names]
+    made = [models.called(name, weights, **how) for name in names]
+    controls = [each.name for each in made if not isinstance(each, Encoder)]
+    if controls:
+        raise ValueError(f"{', '.join(controls)}: a control has no network that could be fed perturbed patches")
+    return made
 
 
 def provide(
@@ -29,7 +34,7 @@ def provide(
 ) -> None:
     """The annotations, patches and embedding tables that a page needs and a run lacks, as far as they can be made."""
     lacking = [name for name in names if not embeddings.path_of(run, cohort, name).exists()]
-    made = encoders_of(lacking, weights, **how)
+    made = [models.called(name, weights, **how) for name in lacking]
     if made or not annotations.path_of(run, cohort).exists():
         provision.ensure(run, cohort, models.grids_of(made), workers, trials, jitter_mm)
     for each in made:
@@ -42,12 +47,17 @@ def titled(run: str | Path, cohort: str, names: Sequence[str]) -> dict[str, str]
     for name in names:
         given = embeddings.read(embeddings.path_of(run, cohort, name)).provenance["parameters"]
         words = [given["title"]]
-        if given.get("recipe") == "authors" and given.get("source") == extraction.SOURCE:
+        if given.get("recipe") == "authors" and given.get("source") == SOURCE:
             words.append("authors' recipe")
         if given.get(UNTRAINED) and UNTRAINED not in given["title"]:
             words.append(UNTRAINED)
         titles[name] = ", ".join(words)
     return titles
+
+
+def mark_of(cohort: str, title: str) -> str:
+    """What a figure or sentence on one embedding bears."""
+    return mark(cohort, {"": title})
 
 
 def mark(cohort: str, titles: Mapping[str, str]) -> str:
