@@ -791,7 +791,7 @@ def test_saliency_of_a_real_tumour_gives_maps_and_measures(looked):
     for row in cases.itertuples():
         assert value[row.method, "mass_inside"] == pytest.approx(row.mass_inside)
         assert f"{row.mass_inside:.1%} of the map inside the tumour" in looked.text
-    assert {"deletion area", "deletion area, random order"} <= set(table["measure"])
+    assert {"deletion area", "deletion area, displaced"} <= set(table["measure"])
     assert "spearman" not in set(table["measure"])  # random weights have no twin
 
 

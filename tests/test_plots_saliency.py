@@ -20,7 +20,7 @@ from test_plots_extraction import boxes_are_apart
 
 from tests.book.conftest import ARGUMENTS, BROWSERS, watched
 from tumorbench_utils import plots
-from tumorbench_utils.plots import saliency, viewer
+from tumorbench_utils.plots import focusing, saliency, viewer
 
 viewing = sys.modules["tumorbench_utils.plots.viewer"]  # the module: its function has the same name
 RNG = np.random.default_rng(0)
@@ -37,6 +37,14 @@ def row(title="astra", spacing=(1, 1, 1), **options):
     return {"title": title, "hu": HU, "saliency": MAP, "mask": MASK, "spacing": spacing} | options
 
 
+def blinded(table):
+    """With the measures of two blind maps of every model."""
+    rows = table[table["measure"].isin(("mass_inside", "mass_near", "pointing", "auc"))]
+    named = [(name, value) for name, value in (("centre", 0.6), ("brightness", 0.2))]
+    extra = [rows.assign(measure=rows["measure"] + f"_{name}", value=value) for name, value in named]
+    return pd.concat([table, *extra], ignore_index=True)
+
+
 def summary(models=3, cases=24, measures=("mass_inside", "mass_near", "pointing", "auc"), interval=0.1):
     rows = []
     for model in [f"a model of a rather long name {n}" for n in range(models)]:
@@ -47,12 +55,19 @@ def summary(models=3, cases=24, measures=("mass_inside", "mass_near", "pointing"
 
 def curves(count):
     share = np.linspace(0, 1, 11)
-    return {f"model {n}": (share, (n + 1) * share**0.3, (n + 1) * share) for n in range(count)}
+    displaced = np.array([share, share**1.5, share**2])
+    return {f"model {n}": (share, (n + 1) * share**0.3, (n + 1) * displaced) for n in range(count)}
 
 
 def strips(samples=20, methods=("occlusion", "gradients")):
     rows = [(f"S{n}", each, RNG.uniform(-0.2, 1), RNG.uniform(0, 1)) for n in range(samples) for each in methods]
     return pd.DataFrame(rows, columns=["sample_id", "method", "spearman", "top_overlap"])
+
+
+def single(models=1):
+    names = [f"a model of a rather long name {n}" for n in range(models)]
+    rows = [(name, value, 0.5, 1.0, 0.9) for name in names for value in (0.3, 0.5)]
+    return pd.DataFrame(rows, columns=["model", "mass_inside", "mass_near", "pointing", "auc"])
 
 
 FIGURES = {
@@ -65,11 +80,12 @@ FIGURES = {
     "grid, twelve": lambda: saliency.grid([row(f"model {n}", mark="untrained") for n in range(12)]),
     "grid, one, no mask": lambda: saliency.grid([row(mask=None)]),
     "grid, none": lambda: saliency.grid([]),
-    "focus": lambda: saliency.focus(summary()),
-    "focus, twelve": lambda: saliency.focus(summary(12)),
-    "focus, one patient": lambda: saliency.focus(summary(1, 1, interval=np.nan)),
-    "focus, all": lambda: saliency.focus(summary(2, measures=saliency.MEASURES), list(saliency.MEASURES)),
-    "focus, none": lambda: saliency.focus(pd.DataFrame()),
+    "focus": lambda: focusing.focus(summary()),
+    "focus, twelve": lambda: focusing.focus(summary(12)),
+    "focus, one patient": lambda: focusing.focus(summary(1, 1, interval=np.nan)),
+    "focus, all": lambda: focusing.focus(summary(2, measures=focusing.MEASURES), list(focusing.MEASURES)),
+    "focus, blind": lambda: focusing.focus(blinded(summary(4, 2, interval=np.nan)), cases=single(4)),
+    "focus, none": lambda: focusing.focus(pd.DataFrame()),
     "deletion": lambda: saliency.deletion(curves(3)),
     "deletion, seven": lambda: saliency.deletion(curves(7)),
     "deletion, one": lambda: saliency.deletion(curves(1)),
@@ -217,7 +233,7 @@ def test_each_map_of_the_grid_has_its_own_scale_and_says_it():
 
 
 def test_focus_draws_values_intervals_and_the_chance_of_the_same_cases():
-    figure = saliency.focus(summary(2))
+    figure = focusing.focus(summary(2))
     expected = {"mass inside the\ntumour": 0.02, "mass within 5 mm": 0.11, "pointing game": 0.02}
     expected["AUC for voxels of\nthe tumour"] = 0.5
     seen = {}
@@ -236,20 +252,52 @@ def test_focus_draws_values_intervals_and_the_chance_of_the_same_cases():
 
 def test_focus_without_an_interval_or_a_chance_draws_the_value_alone():
     table = summary(1, 1, interval=np.nan)
-    figure = saliency.focus(table[~table["measure"].str.endswith("expected")], ["mass_inside"])
+    figure = focusing.focus(table[~table["measure"].str.endswith("expected")], ["mass_inside"])
     (bars,) = figure.axes[0].containers
     assert_allclose(bars.lines[0].get_xdata().astype(float), 0.4)
     assert any("1 case" in text for text in words(figure))
 
 
-def test_deletion_draws_the_map_solid_and_the_random_order_dotted():
+def test_focus_draws_blind_maps_beside_the_bar_each_with_a_mark_of_its_own_and_a_legend():
+    figure = focusing.focus(blinded(summary(2)))
+    for axis in figure.axes:
+        for marker, value in (("x", 0.6), ("s", 0.2)):
+            (line,) = [each for each in axis.lines if each.get_marker() == marker and len(each.get_xdata())]
+            assert_allclose(line.get_xdata(), [value, value])
+            assert axis.get_xlim()[0] <= value <= axis.get_xlim()[1]
+    assert {"map of the middle", "brightness", "by volume, or chance", "mean, 95 % interval"} <= set(words(figure))
+    assert not {"map of the middle", "brightness", "one case"} & set(words(focusing.focus(summary(2))))
+
+
+def test_focus_draws_the_single_cases_only_where_there_is_no_interval():
+    table = summary(2, 2, interval=np.nan)
+    table.loc[table["model"].str.endswith("1"), ["low", "high"]] = [0.1, 0.6]
+    figure = focusing.focus(table, cases=single(2))
+    for axis, expected in zip(figure.axes, ([0.3, 0.5], [0.5] * 2, [1.0] * 2, [0.9] * 2), strict=True):
+        small = [line for line in axis.lines if line.get_markersize() == 3 and len(line.get_xdata())]
+        assert len(small) == 1
+        assert_allclose(small[0].get_xdata(), expected)
+    assert "one case" in words(figure)
+
+
+@pytest.mark.parametrize("margin", [5.0, 7.5])
+def test_the_margin_in_the_titles_is_the_one_that_was_measured(margin):
+    chosen = ("mass_near", "pointing_near")
+    found = words(focusing.focus(summary(measures=chosen), chosen, margin_mm=margin))
+    titles = {text.replace("\n", " ") for text in found}
+    assert {f"mass within {margin:g} mm", f"pointing game within {margin:g} mm"} <= titles
+
+
+def test_deletion_draws_the_map_solid_and_the_displaced_ones_dotted():
     figure = saliency.deletion(curves(3))
     for number, axis in enumerate(figure.axes[:3]):
-        solid, dotted = [line for line in axis.lines if len(line.get_xdata())][:2]
-        assert (solid.get_linestyle(), dotted.get_linestyle()) == ("-", ":")
+        solid, *dotted = [line for line in axis.lines if len(line.get_xdata())]
+        assert [line.get_linestyle() for line in (solid, *dotted)] == ["-", ":", ":", ":"]
         assert_allclose(solid.get_xdata(), np.linspace(0, 100, 11))
-        assert solid.get_ydata()[-1] == dotted.get_ydata()[-1] == number + 1
+        assert {line.get_ydata()[-1] for line in (solid, *dotted)} == {number + 1}
+        assert_allclose(dotted[2].get_ydata(), (number + 1) * np.linspace(0, 1, 11) ** 2)
         assert axis.get_title(loc="left") == f"model {number}"
+    assert "the same map displaced" in words(figure)
 
 
 def test_sanity_draws_every_sample_its_median_and_both_lines():

@@ -306,46 +306,60 @@ def test_deletion_is_that_of_a_loop():
     assert found.distance == pytest.approx(expected, rel=1e-3, abs=1e-8)
     area = sum((a + b) / 2 / 4 for a, b in itertools.pairwise(expected)) / expected[-1]
     assert found.area == pytest.approx(area, rel=1e-3)
-    assert found.random_distance[[0, -1]] == pytest.approx(found.distance[[0, -1]])
+    assert found.displaced_distance[:, 0] == pytest.approx(0) and found.displaced_distance.shape == (3, 5)
+    assert found.displaced_distance[:, -1] == pytest.approx(expected[-1], rel=1e-3)
 
 
-def test_a_map_of_what_is_seen_deletes_faster_than_chance_and_its_reverse_slower():
+def test_a_map_of_what_is_seen_deletes_faster_than_the_same_map_displaced_and_its_reverse_slower():
     seen = np.zeros((16, 16, 16))
     seen[:4, :4, :4] = 1
-    right = saliency.deletion(corner, image_of(), seen, fill=-3.0)
-    wrong = saliency.deletion(corner, image_of(), -seen, fill=-3.0)
+    right = saliency.deletion(corner, image_of(), seen, steps=10, fill=-3.0)
+    wrong = saliency.deletion(corner, image_of(), -seen, steps=10, fill=-3.0)
     assert right.area == pytest.approx(0.95, abs=0.01)  # all is gone at the first of ten steps
-    assert wrong.area < 0.06 < right.random_area < right.area
+    assert right.counts and not wrong.counts
+    assert wrong.area < 0.06 < right.displaced_area.min() <= right.displaced_area.max() < right.area
 
 
-def test_the_control_replaces_whole_blocks_in_a_random_order():
+def watched(image, scores, **options):
+    """A deletion, and which voxels were replaced in each image that was embedded."""
     replaced = []
 
     def watching(images):
         replaced.extend((images[:, 0] == 9).numpy())
         return images.flatten(1)
 
-    scores = np.random.default_rng(0).random((8, 8, 8))
-    one = saliency.deletion(watching, image_of((8, 8, 8)), scores, steps=8, fill=9.0, block=4)
-    for count, image in enumerate(replaced[9:], 1):  # the eight blocks one after the other
-        blocks = image.reshape(2, 4, 2, 4, 2, 4).mean((1, 3, 5))
-        assert sorted(blocks.ravel()) == [0] * (8 - count) + [1] * count
-    again = saliency.deletion(watching, image_of((8, 8, 8)), scores, steps=8, fill=9.0, block=4)
-    other = saliency.deletion(watching, image_of((8, 8, 8)), scores, steps=8, fill=9.0, block=4, seed=1)
-    assert np.array_equal(one.random_distance, again.random_distance)
-    assert not np.array_equal(one.random_distance, other.random_distance)
+    return saliency.deletion(watching, image, scores, fill=9.0, **options), np.array(replaced)
+
+
+def test_the_control_is_the_same_map_displaced_by_half_the_patch_along_each_axis():
+    scores = np.random.default_rng(0).random((8, 6, 5))
+    found, replaced = watched(image_of((8, 6, 5)), scores, steps=4)
+    assert len(replaced) == 5 + 3 * 3  # both ends are in common
+    for axis in range(3):
+        moved = np.roll(scores, (4, 3, 2)[axis], axis)
+        own, expected = watched(image_of((8, 6, 5)), moved, steps=4)
+        np.testing.assert_array_equal(replaced[5 + 3 * axis : 8 + 3 * axis], expected[1:4])
+        np.testing.assert_allclose(found.displaced_distance[axis], own.distance, rtol=1e-6)
+        assert found.displaced_area[axis] == pytest.approx(own.area)
+    assert found.counts == (found.area > max(found.displaced_area))
+
+
+def test_a_map_counts_only_if_it_beats_all_three():
+    curve = np.zeros(2)
+    for areas, counts in (([0.1, 0.2, 0.3], True), ([0.1, 0.2, 0.5], False), ([0.1, 0.9, 0.3], False)):
+        assert saliency.Deletion(curve, curve, 0.5, curve, np.array(areas)).counts is counts
+
+
+def test_maps_of_noise_do_not_count_more_often_than_once_in_four():
+    embed, image, rng = network(), image_of((10, 10, 10)), np.random.default_rng(0)
+    counts = [saliency.deletion(embed, image, rng.random((10, 10, 10)), steps=4).counts for _ in range(80)]
+    assert 8 < sum(counts) < 33  # 20 are due; 3.4 standard deviations either way
 
 
 def test_equally_salient_voxels_go_in_no_order_of_space():
-    replaced = []
-
-    def watching(images):
-        replaced.extend((images[:, 0] == 9).numpy())
-        return images.flatten(1)
-
     scores = np.zeros((8, 8, 8))
     scores[0, 0, 0] = 1
-    saliency.deletion(watching, image_of((8, 8, 8)), scores, steps=2, fill=9.0)
+    _, replaced = watched(image_of((8, 8, 8)), scores, steps=2)
     assert replaced[1].sum() == 256 and replaced[1][0, 0, 0]
     assert 90 < replaced[1][:4].sum() < 166  # in the order of the array all 256 would lie in this half
 
@@ -358,10 +372,12 @@ def test_deletion_names_what_it_cannot_do():
         saliency.deletion(network(), image, np.ones((6, 6, 6)))
     with pytest.raises(SaliencyError, match=r"map is \(5, 6, 6\), the image \(6, 6, 6\)"):
         saliency.deletion(network(), image, scores[1:])
-    with pytest.raises(SaliencyError, match=r"1 of 20 embeddings .* with 216 of 216 voxels replaced"):
+    with pytest.raises(SaliencyError, match=r"1 of 30 embeddings .* with 216 of 216 voxels replaced"):
         saliency.deletion(lambda images: images.flatten(1), image, scores, fill=0.0)
     with pytest.raises(SaliencyError, match="steps is 1"):
         saliency.deletion(network(), image, scores, steps=1)
+    with pytest.raises(SaliencyError, match=r"the map \(6, 1, 6\)"):
+        saliency.deletion(network(), image[:, :, :, :1], scores[:, :1])
 
 
 def test_likeness_of_maps_is_that_of_scipy():

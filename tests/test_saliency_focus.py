@@ -137,6 +137,45 @@ def test_bad_input_is_named(changed, error, message):
         saliency.focus(**given)
 
 
+def test_blind_maps_are_a_gaussian_in_mm_around_the_middle_and_the_brightness():
+    _, mask, hu = case()
+    spacing = np.array([0.7, 1.5, 2.0])
+    extent = spacing * mask.shape
+    place = np.moveaxis(np.indices(mask.shape), 0, -1) * spacing + spacing / 2 - extent / 2
+    centred = np.exp(-(((place / (extent / 4)) ** 2).sum(axis=-1)) / 2)
+    found = saliency.blind(mask, hu, spacing, 2.0)
+    assert tuple(found) == saliency.BLIND_MEASURES
+    for name, values in (("centre", centred), ("brightness", hu + 1024.0)):
+        expected = saliency.focus(values, mask, hu, spacing, 2.0)
+        assert {each: found[f"{each}_{name}"] for each in saliency.HELD_AGAINST} == pytest.approx(
+            {each: expected[each] for each in saliency.HELD_AGAINST}
+        )
+
+
+def test_a_blind_map_of_the_middle_finds_a_centred_tumour_that_a_uniform_one_does_not():
+    mask = np.zeros((12, 12, 12), bool)
+    mask[4:8, 4:8, 4:8] = True
+    found = saliency.blind(mask, np.where(mask, 40, -800), (1, 1, 1))
+    assert found["auc_centre"] > 0.97 and found["pointing_centre"] == 1 and found["enrichment_centre"] > 2
+    assert found["auc_brightness"] == 1  # soft tissue in lung
+    corner = np.roll(mask, 4, (0, 1, 2))
+    assert saliency.blind(corner, np.where(mask, 40, -800), (1, 1, 1))["pointing_centre"] == 0
+
+
+@pytest.mark.parametrize("hu", [-1024, -2000, 40])
+def test_brightness_without_contrast_has_no_measures_and_the_middle_has(hu):
+    _, mask, _ = case()
+    found = saliency.blind(mask, np.full(mask.shape, hu), (1, 1, 1))
+    assert np.isnan([found[f"{each}_brightness"] for each in saliency.HELD_AGAINST]).all()
+    assert np.isfinite([found[f"{each}_centre"] for each in saliency.HELD_AGAINST]).all()
+
+
+def test_blind_maps_are_held_against_a_mask_as_any_map_is():
+    _, mask, hu = case()
+    with pytest.raises(FocusError, match="the mask is empty"):
+        saliency.blind(~mask & mask, hu, (1, 1, 1))
+
+
 def cases(patients=30, seed=0):
     """One to three cases a patient of two models; model b lacks a few values."""
     rng = np.random.default_rng(seed)
@@ -189,6 +228,20 @@ def test_summary_can_be_repeated_and_a_group_does_not_hang_on_others():
     alone = saliency.summarise(table[table["model"] == "b"], ["model"])
     pd.testing.assert_frame_equal(whole[whole["model"] == "b"].reset_index(drop=True), alone)
     assert not whole["low"].equals(saliency.summarise(table, ["model"], seed=1)["low"])
+
+
+@pytest.mark.parametrize("patients", [1, 2, 4, 5, 6])
+def test_fewer_than_five_patients_have_no_interval(patients):
+    found = saliency.summarise(cases(patients), ["model"], ["pointing"])
+    assert saliency.FEWEST == 5 and set(found["patients"]) == {patients}
+    assert (found[["low", "high"]].notna() == (patients >= 5)).all(axis=None)
+
+
+def test_blind_measures_go_through_the_summary():
+    table = cases().assign(auc_centre=0.9, enrichment_brightness=2.0)
+    found = saliency.summarise(table).set_index("measure")["value"]
+    assert list(found.index) == ["pointing", "auc", "auc_centre", "enrichment_brightness"]
+    assert found["auc_centre"] == pytest.approx(0.9)
 
 
 def test_one_patient_has_no_interval_and_none_has_no_mean():

@@ -1,14 +1,18 @@
 """The saliency page of a model: maps upright on CT and mask, numbers those of the bare functions, nothing lost."""
 
+import ast
+import json
 import re
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
 from numpy.testing import assert_allclose
-from test_maps import SMALL, ready
+from test_maps import SMALL, constant, ready
 
 from tumorbench_utils import annotations, artefacts, bank, maps, plots, saliency
 from tumorbench_utils import saliency_pages as pages
@@ -63,8 +67,8 @@ def run(tmp_path_factory):
     return root / "run"
 
 
-def draw(run, encoder, cohort="lung_ct", samples=None, **options):
-    return maps.draw(run, cohort, encoder, samples, size=SIZE, steps=STEPS, progress=False, **options)
+def draw(run, encoder, samples=None, cohorts=("lung_ct",), **options):
+    return pages.draw(run, encoder, dict.fromkeys(cohorts, samples), size=SIZE, steps=STEPS, progress=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -77,18 +81,22 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def drawn(run, trained):
-    return {cohort: draw(run, trained, cohort) for cohort in ("lung_ct", "phantom")}
+    return draw(run, trained, cohorts=("lung_ct", "phantom"))
 
 
 @pytest.fixture(scope="module")
-def cases(run, trained, drawn):
-    return [case for cohort in drawn for case in pages.cases(run, cohort, trained, drawn[cohort])]
+def cases(run, drawn):
+    return pages.cases(run, drawn)
 
 
 @pytest.fixture(scope="module")
-def twins(run):
-    twin = ready()
-    return pages.cases(run, "lung_ct", twin, draw(run, twin, samples=["a1", "b1"]))
+def twin_drawn(run):
+    return draw(run, ready(), ["a1", "b1"])
+
+
+@pytest.fixture(scope="module")
+def twins(run, twin_drawn):
+    return pages.cases(run, twin_drawn)
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +135,8 @@ def test_cases_come_in_the_order_of_the_bank_with_their_patients(cases):
 
 
 def test_only_samples_and_methods_that_have_a_map_become_cases(run, trained):
-    some = draw(run, trained, samples=["c1", "b1"], methods=["gradients"])
-    found = pages.cases(run, "lung_ct", trained, some)
+    some = draw(run, trained, ["c1", "b1"], methods=["gradients"])
+    found = pages.cases(run, some)
     assert [(case.sample_id, list(case.maps)) for case in found] == [("b1", ["gradients"]), ("c1", ["gradients"])]
 
 
@@ -154,12 +162,12 @@ def test_the_mask_of_a_case_lies_on_its_tumour(cases):
 def test_every_voxel_of_map_mask_and_hu_is_where_the_encoder_saw_it(run, axes):
     size = {"SPL": (4, 6, 8), "RAS": (8, 6, 4), "LSA": (8, 4, 6)}[axes]
     encoder = ready(axes, size, name=f"small{axes.lower()}")
-    done = draw(run, encoder, samples=["a1"])
-    (case,) = pages.cases(run, "lung_ct", encoder, done)
+    done = draw(run, encoder, ["a1"])
+    (case,) = pages.cases(run, done)
     held = bank.Bank(bank.path_of(run, "lung_ct", "small"))
     row = next(row for row in held.rows.itertuples() if (row.sample_id, row.trial) == ("a1", 0))
     native = {"hu": held.patch(row, size, axes, encoder.recipe.pad), "mask": held.mask(row, size, axes)}
-    native |= {method: np.abs(maps.read(done.paths["a1", method]).values) for method in BOTH}
+    native |= {method: np.abs(maps.read(done[0].drawn.paths["a1", method]).values) for method in BOTH}
     shown = {"hu": case.hu, "mask": case.mask, **case.maps}
     for index in np.ndindex(size):
         place = [0, 0, 0]
@@ -172,7 +180,7 @@ def test_every_voxel_of_map_mask_and_hu_is_where_the_encoder_saw_it(run, axes):
 
 
 def test_maps_of_a_case_have_no_sign(cases, drawn):
-    assert (maps.read(drawn["lung_ct"].paths["a1", "gradients"]).values < 0).any()
+    assert (maps.read(drawn[0].drawn.paths["a1", "gradients"]).values < 0).any()
     assert all((values >= 0).all() for case in cases for values in case.maps.values())
 
 
@@ -219,6 +227,8 @@ def test_focus_is_that_of_the_bare_function_and_what_has_none_is_listed(judged, 
             row = by.loc[(case.cohort, case.encoder.name, case.sample_id, method)]
             expected = saliency.focus(case.maps[method], case.mask, case.hu, case.spacing, MARGIN)
             assert {name: row[name] for name in expected} == pytest.approx(expected)
+            blind = saliency.blind(case.mask, case.hu, case.spacing, MARGIN)
+            assert {name: row[name] for name in blind} == pytest.approx(blind)
             inside = case.maps[method][case.mask].sum() / case.maps[method].sum()
             assert row["mass_inside"] == pytest.approx(inside)
             assert (row["patient_id"], row["untrained"]) == (case.patient_id, case.untrained)
@@ -264,6 +274,7 @@ def test_a_summary_has_means_over_cases_and_names_weights_method_and_cohort(summ
 
 def test_intervals_are_those_of_the_draws_and_the_seed(judged):
     table = judged[0].query("cohort == 'lung_ct'").assign(patient_id=judged[0]["sample_id"])
+    table = pd.concat([table] + [table.assign(patient_id=table["patient_id"] + str(n)) for n in range(3)])
     first, again, other = (pages.summary(table, 200, seed) for seed in (0, 0, 1))
     pd.testing.assert_frame_equal(first, again)
     assert (first["low"] <= first["value"]).all() and (first["value"] <= first["high"]).all()
@@ -280,12 +291,12 @@ def test_deletion_curves_are_those_of_the_patch_that_the_encoder_is_fed(run, del
     row = next(row for row in held.rows.itertuples() if (row.sample_id, row.trial) == ("a1", 0))
     recipe = trained.recipe
     image = recipe.scaled(torch.from_numpy(held.patch(row, recipe.size, recipe.axes).copy()))[None, None]
-    values = np.abs(maps.read(drawn["lung_ct"].paths["a1", "occlusion"]).values)
+    values = np.abs(maps.read(drawn[0].drawn.paths["a1", "occlusion"]).values)
     expected = saliency.deletion(trained.of_values, image, values, pages.STEPS, -0.2)  # air, cut off at -1000 HU
     found = curves["lung_ct", "a1", "occlusion"]
     assert_allclose(found.distance, expected.distance, rtol=1e-4, atol=1e-7)
     assert found.area == pytest.approx(expected.area, rel=1e-4)
-    assert found.random_area == pytest.approx(expected.random_area, rel=1e-4)
+    assert found.displaced_area == pytest.approx(expected.displaced_area, rel=1e-4)
 
 
 def test_the_sanity_check_pairs_the_same_tumour_and_method(alike, cases, twins):
@@ -308,28 +319,74 @@ def test_a_tumour_of_another_cohort_or_a_method_without_a_map_is_no_pair(cases, 
 # What was made, of what
 
 
-def test_times_are_means_of_the_maps_drawn_now():
-    timings = pd.DataFrame(
-        [
-            ("lung_ct", "a", "occlusion", maps.DRAWN, 2.0, 25),
-            ("lung_ct", "b", "occlusion", maps.DRAWN, 4.0, 25),
-            ("lung_ct", "c", "occlusion", maps.THERE, 0.0, 0),
-            ("phantom", "a", "gradients", maps.THERE, 0.0, 0),
-        ],
-        columns=["cohort", "sample_id", "method", "status", "seconds", "forwards"],
+def mapped(cohort, encoder, rows):
+    columns = ["sample_id", "method", "status", "seconds", "forwards"]
+    timings = pd.DataFrame(rows, columns=columns)
+    return pages.Mapped(cohort, encoder, maps.Drawn({}, timings, pd.DataFrame(columns=maps.EXCLUDED)))
+
+
+def test_times_are_means_of_the_maps_drawn_now(trained):
+    lung = [("a", 2.0, 25), ("b", 4.0, 25), ("c", 0.0, 0)]
+    rows = [(name, "occlusion", maps.DRAWN if forwards else maps.THERE, *each, forwards)
+            for name, *each, forwards in lung]  # fmt: skip
+    phantom = [("a", "gradients", maps.THERE, 0.0, 0)]
+    found = pages.times([mapped("lung_ct", trained, rows), mapped("phantom", trained, phantom)])
+    assert list(found) == ["encoder", "cohort", "method", "maps", "seconds a map", "patches a map"]
+    assert found.iloc[0].tolist() == [trained.name, "lung_ct", "occlusion", 3, 3.0, 25]
+    assert found.iloc[1, 1:4].tolist() == ["phantom", "gradients", 1] and found.iloc[1, 4:].isna().all()
+    assert pages.times([]).empty and pages.times([mapped("lung_ct", trained, [])]).empty
+
+
+def test_inputs_are_hashes_of_all_weights_of_every_patch_and_of_the_masks(drawn, twin_drawn, cases, trained):
+    found = pages.inputs([*drawn, *twin_drawn], cases)
+    samples = [f"{each.cohort}/{name}" for each in drawn for name in each.samples(9)]
+    masks = [f"{case.cohort}/{case.sample_id}, mask" for case in cases if case.mask is not None]
+    weights = [f"weights of {each.encoder.name}" for each in (drawn[0], twin_drawn[0])]
+    assert sorted(found) == sorted([*weights, *(f"{name}, small" for name in samples), *masks])
+    assert all(re.fullmatch("[0-9a-f]{64}", value) for value in found.values()) and len(masks) == 4
+    assert len(set(found.values())) == 2 + 4 + 2  # phantoms are a1 and b1 once more: patches and masks are the same
+    assert found[weights[0]] == trained.weights.sha256 != found[weights[1]]
+
+
+def test_the_hash_of_a_mask_changes_with_one_voxel(cases):
+    case = named(cases, "a1")
+    other = case.mask.copy()
+    other[0, 0, 0] ^= True
+    one, two = (pages.inputs([], [replace(case, mask=mask)])["lung_ct/a1, mask"] for mask in (case.mask, other))
+    turned = pages.inputs([], [replace(case, mask=case.mask.reshape(case.mask.shape[::-1]))])["lung_ct/a1, mask"]
+    assert len({one, two, turned}) == 3
+
+
+def test_what_could_not_be_drawn_is_listed_for_every_encoder(run, drawn):
+    collapsed = draw(run, ready(embed=constant, name="collapsed"), ["a1", "b1"])
+    found = pages.left_out([*drawn, *collapsed])
+    assert found[["cohort", "sample_id", "encoder"]].drop_duplicates().values.tolist() == [
+        ["lung_ct", name, "collapsed.benchmark.untrained"] for name in ("a1", "b1")
+    ]
+    assert len(found) == 4 and found["reason"].str.contains("in all 192|nothing to explain").all()
+    assert list(pages.left_out(drawn)) == list(found) and pages.left_out([]).empty
+
+
+def test_encoders_beside_are_those_named_but_for_the_page_s_own(trained):
+    own = ready(name="random_encoder")
+    name = "random_encoder.benchmark.untrained"
+    assert pages.beside([name], [trained, own], device="cpu") == []
+    (other,) = pages.beside([name, name], [trained, None], device="cpu")
+    assert other.name == name
+    with pytest.raises(ValueError, match=r"beside has astra\.benchmark\.file-0123, made with the weights of a file"):
+        pages.beside(["astra.benchmark.file-0123"], [trained])
+
+
+def test_the_first_tumour_with_a_map_of_the_method_is_shown(cases, twins):
+    first, *rest = cases
+    lacking = replace(first, maps={"gradients": first.maps["gradients"]})
+    assert (
+        pages.first([lacking, *rest], "occlusion") is rest[0] and pages.first([lacking, *rest], "gradients") is lacking
     )
-    found = pages.times(timings)
-    assert list(found) == ["cohort", "method", "maps", "seconds a map", "patches a map"]
-    assert found.iloc[0].tolist() == ["lung_ct", "occlusion", 3, 3.0, 25]
-    assert found.iloc[1, :3].tolist() == ["phantom", "gradients", 1] and found.iloc[1, 3:].isna().all()
-
-
-def test_inputs_are_hashes_of_the_weights_and_of_every_patch(drawn):
-    found = pages.inputs(drawn)
-    expected = [f"{name}/{sample}, {method}" for name, each in drawn.items() for sample, method in each.paths]
-    assert list(found) == ["weights", *expected]
-    assert all(re.fullmatch("[0-9a-f]{64}", value) for value in found.values())
-    assert found["lung_ct/a1, occlusion"] == found["lung_ct/a1, gradients"] != found["lung_ct/b1, occlusion"]
+    assert pages.first([lacking], "occlusion") is None and pages.first([], "occlusion") is None
+    phantom = named(cases, "a1", "phantom")
+    assert pages.same_tumour(phantom, twins) == [] and pages.same_tumour(None, twins) == []
+    assert pages.same_tumour(named(cases, "a1"), twins) == [named(twins, "a1")]
 
 
 # Figures
@@ -363,17 +420,37 @@ def test_encoders_are_shown_side_by_side_each_with_its_name(cases, twins):
     caption = shown_well(pages.grid_shown([same[0]], "occlusion"))
     assert caption.startswith("a1, occlusion") and caption.endswith(": Small.")
     shown = pages.grid_shown(same, "occlusion")
-    assert "untrained" in shown.caption.split(":")[0].lower() and shown.caption.endswith(": Small, Small, untrained.")
+    assert shown_well(shown, "partly untrained") and shown.caption.endswith(": Small, Small, untrained.")
     lacking = replace(same[1], maps={})  # listed elsewhere; here its tile says that there is no map
     assert "no map" not in shown.svg and "no map" in pages.grid_shown([same[0], lacking], "occlusion").svg
 
 
-def test_focus_is_shown_with_its_figures(summary):
-    caption = shown_well(pages.focus_shown(summary, "partly phantom"), "partly phantom")
+def test_tables_bear_the_mark_of_what_they_hold(cases, twin_drawn, drawn):
+    assert pages.told("Maps", drawn) == "PARTLY PHANTOM: Maps" and pages.told("Maps", drawn[:1]) == "Maps"
+    assert pages.told("Maps", twin_drawn) == "UNTRAINED: Maps"
+
+
+def test_nothing_is_shown_as_nothing(cases):
+    for shown in (
+        pages.grid_shown([], "occlusion"),
+        pages.hu_shown([], "occlusion", ""),
+        pages.focus_shown(pd.DataFrame(), ""),
+        pages.deletion_shown({}, ""),
+        pages.sanity_shown(pd.DataFrame(), ""),
+    ):
+        assert isinstance(shown, plots.Shown) and "[]" not in shown.caption
+
+
+def test_focus_is_shown_with_its_figures(summary, judged):
+    caption = shown_well(pages.focus_shown(summary, "partly phantom", judged[0]), "partly phantom")
+    assert "one case" in pages.focus_shown(summary, "", judged[0]).svg and "Rows may have different cases" in caption
+    assert "mass within 7 mm" in pages.focus_shown(summary, "", margin_mm=7.0).svg
     wide = summary.set_index(["model", "measure"])["value"]
     for model in summary["model"].unique():
         inside, expected = wide[model, "mass_inside"], wide[model, "mass_expected"]
         assert f"{model}: {inside:.1%} of the map inside the tumour, {expected:.1%} by volume" in caption
+        middle, bright = wide[model, "mass_inside_centre"], wide[model, "mass_inside_brightness"]
+        assert f"by volume, {middle:.1%} of a map of the middle, {bright:.1%} of brightness" in caption
 
 
 def test_mean_saliency_by_hu_is_shown_for_all_cases(cases):
@@ -383,7 +460,7 @@ def test_mean_saliency_by_hu_is_shown_for_all_cases(cases):
 
 def test_a_case_that_lacks_the_map_of_a_method_does_not_hide_the_others(cases):
     lacking = replace(named(cases, "b1"), maps={"gradients": named(cases, "b1").maps["gradients"]})
-    assert "occlusion, 1 cases" in pages.hu_shown([named(cases, "a1"), lacking], "occlusion", "").caption
+    assert "occlusion, 1 case" in pages.hu_shown([named(cases, "a1"), lacking], "occlusion", "").caption
 
 
 def test_deletion_is_shown_for_a_few_and_told_for_all(deleted):
@@ -392,8 +469,9 @@ def test_deletion_is_shown_for_a_few_and_told_for_all(deleted):
     caption = shown_well(shown)
     assert len(curves) > pages.MOST and shown.svg.count("voxels replaced (%)") == 1
     for (_, sample, method), each in curves.items():
-        told = f"{sample}, {dict(zip(BOTH, TITLES, strict=True))[method]}: area {each.area:.2f}, random "
-        assert f"{told}{each.random_area:.2f}" in caption
+        told = f"{sample}, {dict(zip(BOTH, TITLES, strict=True))[method]}: area {each.area:.2f}, displaced "
+        least, most = sorted(each.displaced_area)[0], sorted(each.displaced_area)[2]
+        assert f"{told}{least:.2f} to {most:.2f}" in caption
 
 
 def test_the_sanity_check_is_shown_with_its_medians(alike):
@@ -407,48 +485,163 @@ def test_the_sanity_check_is_shown_with_its_medians(alike):
 # What the page says
 
 
-def test_findings_tell_the_numbers_of_the_tables(summary, alike, deleted, judged):
+def told_of(lines, opening):
+    (line,) = [each for each in lines if each.startswith(opening)]
+    return line
+
+
+def test_findings_tell_the_numbers_of_the_tables(summary, alike, deleted, judged, cases):
     curves, lost = deleted[0], judged[1]
-    lines = pages.findings(summary, alike, curves, lost).splitlines()
-    assert len(lines) == 6 + 2 + 1 + 1 and all(line.startswith("- ") for line in lines)
+    lines = pages.findings(summary, judged[0], alike, curves, lost, cases).splitlines()
+    assert len(lines) == 6 + 2 + 2 + 4 + 1 + 1 and all(line.startswith("- ") for line in lines)
     value = summary.set_index(["cohort", "untrained", "method", "measure"])
     names = {"lung_ct": COHORTS.get("lung_ct").title, "phantom": COHORTS.get("phantom").title}
     for cohort, untrained in (("lung_ct", False), ("phantom", False), ("lung_ct", True)):
         for method, title in zip(BOTH, TITLES, strict=True):
             opening = "".join([*(["PHANTOM: "] * (cohort == "phantom")), *(["UNTRAINED: "] * untrained)])
-            (line,) = [each for each in lines if each.startswith(f"- {opening}{names[cohort]}, {title}: ")]
-            of = {name: value.loc[(cohort, untrained, method, name), "value"] for name in saliency.MEASURES}
-            assert f"has {of['enrichment']:.1f} times the saliency" in line and "(one patient)" in line
-            assert f"AUC {of['auc']:.2f}, rank correlation with HU {of['hu_spearman']:+.2f}" in line
-            assert f"{of['bright_mass']:.1%} on bright voxels outside ({of['bright_expected']:.1%} by" in line
-            assert line.endswith("2 cases.")
-    like = alike.groupby("method")["spearman"].median()
-    for method, title in zip(BOTH, TITLES, strict=True):
-        words = "so it says little" if like[method] >= pages.ALIKE else "so it depends on"
-        assert any(f"the {title} map has a rank correlation of {like[method]:.2f}, {words}" in each for each in lines)
-    better = sum(each.area > each.random_area for each in curves.values())
-    assert f"- In {better} of {len(curves)} maps the most salient voxels" in lines[-2]
-    assert lines[-1].startswith(f"- {len(lost)} maps could not be judged")
+            line = told_of(lines, f"- {opening}{names[cohort]}, {title}: the tumour has ")
+            mine = value.sort_index().loc[(cohort, untrained, method)]["value"]
+            own = judged[0].query("cohort == @cohort and untrained == @untrained and method == @method")
+            both = " and ".join(f"{each:.1f}" for each in sorted(own["enrichment"]))
+            assert f"has {mine['enrichment']:.1f} times the saliency" in line and f"(2 cases: {both};" in line
+            assert (
+                f"middle of the patch {mine['enrichment_centre']:.1f}, brightness {mine['enrichment_brightness']:.1f})"
+                in line
+            )
+            assert f"AUC {mine['auc']:.2f}; a map of the middle has {mine['auc_centre']:.2f}, brightness" in line
+            assert f"Rank correlation with HU {mine['hu_spearman']:+.2f}" in line
+            assert f"{mine['bright_mass']:.1%} on bright voxels outside ({mine['bright_expected']:.1%} by" in line
+            blind = max(mine["auc_centre"], mine["auc_brightness"])
+            assert ("no better than blind" in line) == (mine["auc"] <= blind)
+    assert lines[-1].startswith(f"- {len(lost)} maps or measures of maps could not be had, for 2 reasons")
 
 
-@pytest.mark.parametrize(("spearman", "words"), [(0.5, "says little"), (0.49, "depends on"), (-0.9, "depends on")])
+def scored(aucs, centre=0.9, brightness=0.7, **more):
+    table = pd.DataFrame({"auc": aucs, "auc_centre": centre, "auc_brightness": brightness})
+    names = [name for name in (*saliency.MEASURES, *saliency.BLIND_MEASURES) if name not in table]
+    table = table.assign(**dict.fromkeys(names, 0.5)).assign(enrichment=[float(n) for n in range(len(aucs))])
+    about = {"cohort": "lung_ct", "encoder": "e", "untrained": False, "method": "occlusion"}
+    samples = [f"s{n}" for n in range(len(aucs))]
+    return table.assign(**about, sample_id=samples, patient_id=samples, **more)
+
+
+def said(table):
+    return pages.findings(pages.summary(table, 200, 0), table, pd.DataFrame(), {}, pd.DataFrame())
+
+
+@pytest.mark.parametrize(
+    ("aucs", "centre", "brightness", "verdict"),
+    [
+        ([0.97, 0.97], 0.99, 0.91, "AUC 0.97; a map of the middle has 0.99, brightness 0.91: no better than blind."),
+        ([0.97, 0.97], 0.91, 0.99, "no better than blind."),
+        ([0.9, 0.9], 0.9, 0.8, "no better than blind."),
+        ([0.99, 0.85], 0.9, 0.8, "better than both in 1 of 2 cases."),
+        ([0.95], 0.9, 0.8, "better than both in 1 of 1 case."),
+        ([0.95, 0.95], 0.9, np.nan, "better than both in 2 of 2 cases."),
+    ],
+)
+def test_findings_compare_with_the_better_of_the_blind_maps(aucs, centre, brightness, verdict):
+    assert verdict in said(scored(aucs, centre, brightness))
+
+
+def test_findings_give_few_cases_and_the_interval_of_many():
+    assert "(1 case: 0.0;" in said(scored([0.9])) and "(2 cases: 0.0 and 1.0;" in said(scored([0.9] * 2))
+    assert "(4 cases: 0.0, 1.0, 2.0 and 3.0;" in said(scored([0.9] * 4))
+    table = scored([0.9] * 6)
+    row = pages.summary(table, 200, 0).set_index("measure").loc["enrichment"]
+    assert f"({row['low']:.1f} to {row['high']:.1f}, 6 cases of 6 patients;" in said(table)
+    assert "Rank correlation with HU +0.50 (+0.50 to +0.50, 6 cases of 6 patients)" in said(table)
+    of_few = table.assign(patient_id=["a", "b"] * 3)
+    assert "(6 cases of 2 patients: 0.0 to 5.0;" in said(of_few)
+
+
+def test_trained_and_untrained_are_compared_on_the_cases_that_both_have():
+    trained, untrained = scored([0.9, 0.8, 0.1]), scored([0.6, 0.7]).assign(untrained=True, encoder="u")
+    untrained["enrichment"] += 4
+    table = pd.concat([trained, untrained], ignore_index=True)
+    (row,) = pages.paired(table).to_dict("records")
+    expected = {"enrichment_trained": 0.5, "enrichment_untrained": 4.5, "auc_trained": 0.85, "auc_untrained": 0.65}
+    assert row == {"cohort": "lung_ct", "method": "occlusion", "cases": 2} | {
+        name: pytest.approx(value) for name, value in expected.items()
+    }
+    found = said(table)
+    assert (
+        "2 cases mapped with trained and with random weights: enrichment 0.5 trained, 4.5 untrained; AUC 0.85" in found
+    )
+    assert pages.paired(trained).empty and pages.paired(pd.DataFrame()).empty and "mapped with" not in said(trained)
+    phantom = said(table.assign(cohort="phantom"))
+    assert "- PHANTOM: PHANTOM, occlusion, 2 cases mapped with" in phantom
+
+
+@pytest.mark.parametrize(
+    ("spearman", "words"),
+    [
+        (0.8, "says little of what was learnt."),
+        (0.79, "depends on what was learnt in part."),
+        (0.21, "depends on what was learnt in part."),
+        (0.2, "depends on what was learnt."),
+        (-0.9, "depends on what was learnt."),
+    ],
+)
 def test_a_map_that_random_weights_do_not_change_is_said_to_say_little(spearman, words):
     table = pd.DataFrame({"cohort": "lung_ct", "sample_id": ["a"], "method": "occlusion", "spearman": spearman})
-    found = pages.findings(pd.DataFrame({"cohort": [], "untrained": [], "method": []}), table, {}, pd.DataFrame())
-    assert words in found and f"{spearman:.2f}" in found
+    found = pages.findings(pd.DataFrame(), pd.DataFrame(), table, {}, pd.DataFrame())
+    assert (
+        f"with random weights of one seed the map has a rank correlation of {spearman:.2f}, 1 case, so it {words}"
+        in found
+    )
 
 
-def test_findings_give_an_interval_where_there_are_several_patients(judged):
-    table = judged[0].query("cohort == 'lung_ct' and not untrained").assign(patient_id=judged[0]["sample_id"])
-    summary = pages.summary(table, 200, 0)
-    row = summary.set_index(["method", "measure"]).loc[("occlusion", "enrichment")]
-    found = pages.findings(summary, pd.DataFrame(), {}, pd.DataFrame())
-    assert f"({row['low']:.1f} to {row['high']:.1f})" in found and "one patient" not in found
+def test_the_sanity_check_is_told_by_cohort_with_its_range_and_mark():
+    rows = [("lung_ct", 0.1), ("lung_ct", 0.3), ("phantom", 0.9), ("phantom", 0.95), ("phantom", 1.0)]
+    table = pd.DataFrame(rows, columns=["cohort", "spearman"]).assign(method="occlusion", sample_id="s")
+    real, phantom = pages.findings(pd.DataFrame(), pd.DataFrame(), table, {}, pd.DataFrame()).splitlines()[-2:]
+    assert real.startswith("- Two lung") and "median 0.20, 0.10 to 0.30 in 2 cases" in real
+    assert phantom.startswith("- PHANTOM: ") and "median 0.95, 0.90 to 1.00 in 3 cases" in phantom
+
+
+def test_deletion_is_told_by_cohort_with_its_mark(cases, twins):
+    good, bad = (SimpleNamespace(counts=counts) for counts in (True, False))
+    curves = {
+        ("lung_ct", "a", "occlusion"): good,
+        ("lung_ct", "b", "occlusion"): bad,
+        ("phantom", "a", "occlusion"): bad,
+    }
+    nothing = pd.DataFrame()
+    real, phantom, *_ = pages.findings(nothing, nothing, nothing, curves, nothing, cases).splitlines()[1:]
+    assert real.startswith("- Two lung") and "in 1 of 2 maps the most salient" in real
+    assert phantom.startswith("- PHANTOM: ") and "in 0 of 1 map the most salient" in phantom
+    assert "the same map displaced" in real
+    untrained = pages.findings(nothing, nothing, nothing, curves, nothing, twins)
+    assert "- UNTRAINED: Two lung" in untrained and "- PHANTOM, UNTRAINED: " in untrained
+
+
+@pytest.mark.parametrize(
+    ("errors", "words"),
+    [
+        ([0.01, 0.05], "- Integrated gradients miss the sum they should have by 5.0% at most, in 2 maps."),
+        ([0.01, 0.2, 0.07], "- **Warning**: integrated gradients of 2 of 3 maps miss the sum they should have by more "
+         "than 5%, at most by 20.0%"),
+    ],
+)  # fmt: skip
+def test_the_error_of_integrated_gradients_is_told_and_warned_of(errors, words, cases):
+    some = [replace(cases[0], figures={"gradients": {"completeness": each}, "occlusion": {}}) for each in errors]
+    nothing = pd.DataFrame()
+    assert words in pages.findings(nothing, nothing, nothing, {}, nothing, some)
+    kept = named(cases, "a1").figures["gradients"]["completeness"]
+    assert 0 <= kept < 1 and "ntegrated" not in pages.findings(nothing, nothing, nothing, {}, nothing, [])
+
+
+def test_the_settings_are_called_the_study_s_only_if_they_are():
+    assert "those of the study's released code" in pages.settings(12, 0.25, "gaussian")
+    for given in ((11, 0.25, "gaussian"), (12, 0.5, "gaussian"), (12, 0.25, "mean"), (12, 0.25, 0.0)):
+        assert "not the study's" in pages.settings(*given)
 
 
 def test_nothing_judged_is_said_and_written():
     nothing = pages.summary(pages.focus_table([], MARGIN)[0], 50, 0)
-    assert pages.findings(nothing, pd.DataFrame(), {}, pd.DataFrame()) == "*No map could be judged.*"
+    told = pages.findings(nothing, pd.DataFrame(), pd.DataFrame(), {}, pd.DataFrame())
+    assert told == "- No map could be held against a tumour."
     table = pages.tidy(nothing, pd.DataFrame(), {}, "small")
     assert table.empty and list(table) == COLUMNS
 
@@ -464,6 +657,11 @@ def test_numbers_are_tidy(summary, alike, deleted):
     areas = [each.area for (cohort, _, method), each in deleted[0].items() if (cohort, method) == ("lung_ct", BOTH[0])]
     row = found.loc[("lung_ct", "occlusion", "deletion area")]
     assert row["value"] == pytest.approx(np.mean(areas)) and row["cases"] == len(areas) == 4
+    some = [each for (cohort, _, method), each in deleted[0].items() if (cohort, method) == ("lung_ct", BOTH[0])]
+    displaced = np.mean([each.displaced_area.mean() for each in some])
+    assert found.loc[("lung_ct", "occlusion", "deletion area, displaced"), "value"] == pytest.approx(displaced)
+    counts = np.mean([each.counts for each in some])
+    assert found.loc[("lung_ct", "occlusion", "deletion counts"), "value"] == pytest.approx(counts)
     same = alike.query("method == 'occlusion'")["spearman"]
     row = found.loc[("lung_ct", "occlusion", "spearman")]
     assert row["value"] == pytest.approx(same.median()) and row["cases"] == 2
@@ -476,3 +674,67 @@ def test_what_a_run_lacks_is_asked_for(run, trained):
     pages.provide(run, ["lung_ct", "phantom"], [trained], 1)  # all is there
     with pytest.raises(RuntimeError, match="cohort=rider"):
         pages.provide(run, ["rider"], [trained], 1)
+
+
+# The notebook, cell by cell
+
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "5_saliency.ipynb"
+LATE = ("install", "load")  # cells that are not run here
+
+
+def displayed(given):
+    """What every cell of the notebook shows, by its id; ``given`` stands in for the parameters and the models."""
+    space, shown = {}, {}
+    for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] != "code" or cell["id"] in LATE:
+            continue
+        if cell["id"] == "weights-card":
+            space |= given
+        *first, last = ast.parse("".join(cell["source"])).body
+        expression = last.value if isinstance(last, ast.Expr) else None
+        exec(compile(ast.Module(first if expression else [*first, last], []), cell["id"], "exec"), space)
+        value = expression and eval(compile(ast.Expression(expression), cell["id"], "eval"), space)
+        if cell["id"] == "check":
+            space["results"] = str(given["run"] / "results" / "page")
+        markup = getattr(value, "_repr_html_", lambda value=value: getattr(value, "data", "") or "")()
+        shown[cell["id"]] = re.sub(r"\s+", " ", markup or "")
+    return shown, space
+
+
+@pytest.fixture
+def page(run, tmp_path):
+    """A page of the run above under a folder of its own, given its encoders."""
+    for name in ("annotations", "patches"):
+        (tmp_path / name).symlink_to(run / name)
+
+    def made(encoder, twin=None, others=(), **more):
+        base = {"run": tmp_path, "cohorts": ["lung_ct", "phantom"], "size": SIZE, "steps": STEPS, "workers": 1}
+        return displayed(base | {"encoder": encoder, "twin": twin, "others": list(others), "draws": 50} | more)
+
+    return made
+
+
+def test_a_page_shows_every_section(page, trained):
+    shown, space = page(trained, ready(), [ready(name="other")], twins=1, results="")
+    empty = [name for name, markup in shown.items() if re.fullmatch(r"\*.*\*", markup)]
+    assert empty == [] and all("figure" in shown[name] for name in shown if name.endswith("-figure"))
+    assert shown["grid-figure"].count("Other") and "PARTLY PHANTOM, PARTLY UNTRAINED: Maps drawn" in shown["timings"]
+    assert "the mask is empty on the patch grid" in shown["lost"] and "mapped with trained and" in shown["findings"]
+    assert "weights of other.benchmark.untrained" in shown["save"] and "beside" in space["record"]["parameters"]
+
+
+def test_a_page_of_a_constant_embedding_says_so_and_lists_the_reasons(page):
+    shown, space = page(ready(embed=constant, name="collapsed"), None, [ready()])
+    sections = ["timings", "viewer", "planes-gradients"]
+    sections += [f"{name}-figure" for name in ("planes", "grid", "focus", "bright", "deletion", "sanity")]
+    assert [name for name in sections if not re.fullmatch(r"\*.+\*", shown[name])] == []
+    assert shown["lost"].count("collapsed.benchmark.untrained") == 2 * (4 + 2)
+    assert "in all 192 voxels" in shown["lost"] and "PARTLY PHANTOM, UNTRAINED: Maps and measures" in shown["lost"]
+    assert "- No map could be held against a tumour. - 12 maps or measures" in shown["findings"]
+    assert pd.read_csv(f"{space['results']}.csv").empty
+
+
+def test_a_twin_without_any_map_is_listed_too(page, trained):
+    shown, _ = page(trained, ready(embed=constant, name="collapsed"), twins=1, cohorts=["lung_ct"])
+    assert shown["lost"].count("collapsed.benchmark.untrained") == 2
+    assert shown["sanity-figure"].startswith("*") and "figure" in shown["focus-figure"]

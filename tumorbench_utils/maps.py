@@ -2,7 +2,8 @@
 
 One Zarr group a sample and method, ``saliency/<encoder>/<cohort>/<sample>.<method>.zarr``: the array ``map`` (float32,
 the encoder's own axes) and, of an occlusion, ``windows`` and ``distances``. A map is written under another name and
-renamed when it is whole, so a killed run loses the map it was at and no other.
+renamed when it is whole, so a killed run loses the map it was at and no other; two that draw the same map at once each
+write their own, and the first to be whole stays.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -43,6 +45,8 @@ AIR_FILL = "air"
 GRADIENT_BATCH = 4  # images whose gradients are in memory together, at most
 SOURCE = "maps"  # in the provenance of every map
 LONGEST = 120  # characters of a sample_id in a file's name
+BUILDING = ".building-"  # before a map that is being written
+LEFT = 600  # seconds after which such a one is of a killed run: to write a map takes one or two
 TIMINGS, EXCLUDED = ["sample_id", "method", "status", "seconds", "forwards"], ["sample_id", "method", "reason"]
 
 
@@ -108,8 +112,9 @@ def draw(
 ) -> Drawn:
     """Draw the saliency maps of the annotated seed points (trial 0) of a cohort's bank, as far as they are not there.
 
-    ``samples`` are drawn, or the first ``most`` of the bank (0: all). ``size`` voxels, ``overlap`` and ``fill`` are
-    those of :func:`saliency.occlude`, with "air" for -1024 HU as the encoder is fed it; ``steps`` those of
+    ``samples`` are drawn, or the first ``most`` of the bank (0: all); of those asked for by name, else of all, the ones
+    that the bank could not hold are listed. ``size`` voxels, ``overlap`` and ``fill`` are those of
+    :func:`saliency.occlude`, with "air" for -1024 HU as the encoder is fed it; ``steps`` those of
     :func:`saliency.integrated`, whose path starts in a patch of air. ``batch`` patches go through the
     network together (default: by device).
 
@@ -242,8 +247,9 @@ def _keep(path: Path, arrays: dict[str, np.ndarray], figures: dict, record: dict
     """Write a map beside where it belongs, and give it its name when it is whole."""
     import zarr
 
-    building = path.with_name(f".building-{path.name}")
-    shutil.rmtree(building, ignore_errors=True)  # of a killed run
+    for left in path.parent.glob(f"{BUILDING}*"):
+        _clear(left)
+    building = path.with_name(f"{BUILDING}{uuid.uuid4().hex[:12]}-{path.name}")  # another may be drawing the same
     group = zarr.create_group(building, zarr_format=3)
     for name, values in arrays.items():
         group.create_array(name, data=values, chunks=values.shape)
@@ -251,9 +257,24 @@ def _keep(path: Path, arrays: dict[str, np.ndarray], figures: dict, record: dict
     about = {name: parameters[name] for name in ("sample_id", "cohort", "method", "method_parameters", "untrained")}
     about |= {"encoder": encoder.name, "axes": encoder.recipe.axes, "spacing_mm": list(encoder.spacing)}
     group.attrs.update(about | {"figures": figures, "provenance": record})
-    if path.exists():
-        shutil.rmtree(path)
-    os.replace(building, path)
+    if not same(_record_of(path), record):
+        shutil.rmtree(path, ignore_errors=True)
+        try:
+            os.replace(building, path)
+        except OSError:
+            if not same(_record_of(path), record):  # else another was faster
+                raise
+    shutil.rmtree(building, ignore_errors=True)
+
+
+def _clear(left: Path) -> None:
+    """Remove what a killed run was writing, not what another is writing now."""
+    try:
+        old = time.time() - left.stat().st_mtime > LEFT
+    except FileNotFoundError:  # renamed meanwhile
+        return
+    if old:
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _record(
@@ -335,7 +356,7 @@ def _chosen(bank: Bank, samples: Sequence[str] | None, most: int) -> tuple[pd.Da
     rows = bank.rows[bank.rows["trial"] == 0].drop_duplicates("sample_id").set_index("sample_id", drop=False)
     lost = bank.excluded[bank.excluded["trial"] == 0].drop_duplicates("sample_id")
     if samples is None:
-        return (rows.iloc[:most], lost.iloc[:0]) if most else (rows, lost)
+        return (rows.iloc[:most] if most else rows), lost
     unknown = [each for each in samples if each not in rows.index and each not in set(lost["sample_id"])]
     if unknown:
         raise MapsError(f"{bank.path}: holds no sample {', '.join(map(repr, unknown[:5]))}; see its rows.parquet")

@@ -2,7 +2,7 @@
 
 ``base`` has the style and what every page uses, ``selection``, ``slices`` and ``curation`` the figures of data
 curation, ``extraction`` those of a model's page, ``evaluation`` those of the kNN stage, ``robustness`` and ``stress``
-those of robustness, ``saliency`` and ``viewer`` those of saliency.
+those of robustness, ``saliency``, ``focusing`` and ``viewer`` those of saliency.
 """
 
 from .base import (
@@ -41,11 +41,12 @@ from .evaluation import (
     validation_curves,
 )
 from .extraction import projection, recipes, seed_voxel, seen, spectrum, throughput, turned
+from .focusing import focus
 from .robustness import icc, identification, kappas, retest
-from .saliency import DISTANCE, deletion, focus, grid, hu, planes, sanity
+from .saliency import DISTANCE, deletion, grid, hu, planes, sanity
 from .selection import consort, consort_text
 from .slices import axial, montage
-from .stress import changes, controls, dose, responses, stressed
+from .stress import controls, dose, responses, stressed
 from .viewer import Viewer, viewer
 
 __all__ = [
@@ -67,7 +68,6 @@ __all__ = [
     "auc_heatmap",
     "axial",
     "canvas",
-    "changes",
     "cohort_glance",
     "consort",
     "consort_text",

@@ -1,4 +1,4 @@
-"""Figures of saliency maps: where they lie on the CT, and whether that is the tumour.
+"""Figures of saliency maps: where they lie on the CT, and whether they can be believed.
 
 Volumes are upright: their axes run to R, A and S (:func:`tumorbench_utils.maps.upright`). Maps are drawn from 0 to
 their 99th percentile; of a signed map give the absolute values, since what is below 0 is drawn as 0.
@@ -17,7 +17,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .base import CHANCE, INK, OURS, POINTS, SECOND, STYLE, WIDTH, canvas, counted, nothing, sheet, wrap
+from .base import INK, OURS, POINTS, SECOND, STYLE, WIDTH, canvas, counted, nothing, sheet, wrap
 from .extraction import DISPLAY, SMALL, turned
 from .slices import OUTLINE, TEXT, _scale_bar
 
@@ -29,17 +29,6 @@ TISSUE = "#7F7F7F"  # behind a colour bar, as soft tissue is behind a map
 HU_BINS = (-1024, -900, -500, -150, -30, 120, 300, 3072)
 HU_NAMES = ("air", "lung", "lung and fat, mixed", "fat", "soft tissue", "contrast, calcified", "bone")
 FEWEST = 20  # voxels of a bin in a case, for a mean to be of use
-MEASURES = {  # of saliency.focus: title, and what a map that knows nothing has, a number or another measure
-    "mass_inside": ("mass inside the tumour", "mass_expected"),
-    "mass_near": ("mass within 5 mm", "near_expected"),
-    "enrichment": ("mass inside, times expected", 1.0),
-    "pointing": ("pointing game", "mass_expected"),
-    "pointing_near": ("pointing game within 5 mm", "near_expected"),
-    "auc": ("AUC for voxels of the tumour", CHANCE),
-    "hu_spearman": ("rank correlation with HU", 0.0),
-    "bright_mass": ("mass on 200 HU or more", "bright_expected"),
-}
-FOCUS = ("mass_inside", "mass_near", "pointing", "auc")  # shown unless others are asked for
 
 
 def heat(levels: int = 256) -> ListedColormap:
@@ -230,57 +219,11 @@ def _axial(tile: Axes, row: Mapping, field: float, window: tuple[float, float]) 
     tile.set(xlim=(-field / 2, field / 2), ylim=(field / 2, -field / 2))
 
 
-def focus(summary: pd.DataFrame, measures: Sequence[str] = FOCUS) -> Figure:
-    """How far maps lie on the tumour: means over cases with intervals, a row a model, a panel a measure.
-
-    ``summary`` is that of :func:`saliency.summarise` by model: model, measure, value, low, high (NaN: no interval) and
-    cases. The upright bar is chance: what a map that knows nothing has on the same cases (``mass_expected`` and
-    ``near_expected``, if the summary has them), or the number in ``MEASURES``.
-    """
-    measures = [each for each in measures if len(summary) and (summary["measure"] == each).any()]
-    if not measures:
-        return nothing("No map could be held against a tumour mask.")
-    models = list(dict.fromkeys(summary["model"]))
-    table = summary.set_index(["model", "measure"])
-    cases = [int(table.xs(model)["cases"].max()) for model in models]
-    words = [[*wrap(model, 88, SMALL), counted(n, "case")] for model, n in zip(models, cases, strict=True)]
-    room = np.array([0.14 + 0.15 * len(lines) for lines in words])  # inches
-    places, lines = np.cumsum(room) - room / 2, -(-len(measures) // 2)
-    figure, axes = canvas(0.35 + lines * (0.65 + room.sum()), 2, lines, sharey=True)
-    with matplotlib.rc_context(STYLE):
-        for axis, measure in zip(axes, measures, strict=False):
-            title, chance = MEASURES.get(measure, (measure, np.nan))
-            found = table.xs(measure, level="measure").reindex(models)
-            lows, highs = found["value"] - found["low"], found["high"] - found["value"]
-            bars = np.clip([lows, highs], 0, None)
-            axis.errorbar(found["value"], places, xerr=bars, fmt="o", color=OURS, markersize=5, capsize=3)
-            if isinstance(chance, str):
-                known = (table.index.get_level_values("measure") == chance).any()
-                chance = table.xs(chance, level="measure")["value"].reindex(models) if known else np.nan
-            chance = np.broadcast_to(np.asarray(chance, float), len(models))
-            axis.plot(chance, places, "|", color=INK, markersize=13, markeredgewidth=1.8)
-            axis.set_title("\n".join(wrap(title, 120, 9.5, "bold")))
-            axis.set(ylim=(room.sum(), 0))
-            if measure == "auc":
-                axis.set_xlim(0, 1)
-            elif measure != "hu_spearman":
-                axis.set_xlim(0, max(1.08 * np.nanmax([*found["value"], *found["high"], *chance, 1e-3]), 0.01))
-            axis.set_yticks(places, ["\n".join(each) for each in words], fontsize=SMALL, parse_math=False)
-            axis.xaxis.set_major_locator(MaxNLocator(4))
-            axis.grid(axis="y", visible=False)
-        for axis in axes[len(measures) :]:
-            axis.set_visible(False)
-        axes[0].plot([], [], "o", color=OURS, label="mean, 95 % interval")
-        axes[0].plot([], [], "|", color=INK, markersize=11, markeredgewidth=1.8, label="chance")
-        figure.legend(loc="outside upper left", ncols=2)
-    return figure
-
-
 def deletion(curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], columns: int = 2) -> Figure:
-    """How far the embedding moves as voxels are replaced, most salient first (solid) or in random order (dotted).
+    """How far the embedding moves as voxels are replaced, most salient first (solid) or as displaced maps say (dotted).
 
-    ``curves`` are share (n,) of the voxels replaced, distance (n,) and distance in random order (n,) by title, as
-    :func:`saliency.deletion` gives them. Each panel has its own scale of distances.
+    ``curves`` are share (n,) of the voxels replaced, distance (n,) and distances of displaced maps (maps, n) by title,
+    as :func:`saliency.deletion` gives them. Each panel has its own scale of distances.
     """
     if not curves:
         return nothing("No deletion curves.")
@@ -288,9 +231,10 @@ def deletion(curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], co
     lines = -(-len(curves) // columns)
     figure, axes = canvas(0.75 + lines * (1.3 + 0.16 * max(map(len, words))), columns, lines, sharex=True)
     with matplotlib.rc_context(STYLE):
-        for axis, title, (share, distance, random) in zip(axes, words, curves.values(), strict=False):
+        for axis, title, (share, distance, displaced) in zip(axes, words, curves.values(), strict=False):
             axis.plot(100 * np.asarray(share), distance, color=OURS, linewidth=1.8)
-            axis.plot(100 * np.asarray(share), random, ":", color=INK, linewidth=1.6)
+            for each in displaced:
+                axis.plot(100 * np.asarray(share), each, ":", color=INK, linewidth=1.4)
             axis.set_title("\n".join(title))
             axis.set(xlim=(0, 100), ylim=(0, None))
             axis.xaxis.set_major_locator(MaxNLocator(4))
@@ -300,7 +244,7 @@ def deletion(curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], co
         for axis in axes[len(curves) :]:
             axis.set_visible(False)
         axes[0].plot([], [], color=OURS, linewidth=1.8, label="most salient voxels first")
-        axes[0].plot([], [], ":", color=INK, linewidth=1.6, label="random order")
+        axes[0].plot([], [], ":", color=INK, linewidth=1.4, label="the same map displaced")
         figure.supxlabel("voxels replaced (%)", fontsize=9.5)
         figure.supylabel(DISTANCE, fontsize=9.5)
         figure.legend(loc="outside upper left", ncols=2)

@@ -7,14 +7,18 @@ whether a map can be believed. Encoders come in as callables; arrays and tables 
 
 from .base import SaliencyError
 from .deletion import Deletion, deletion
-from .focus import BRIGHT_HU, MEASURES, FocusError, focus, summarise
+from .focus import BLIND, BLIND_MEASURES, BRIGHT_HU, FEWEST, HELD_AGAINST, MEASURES, FocusError, blind, focus, summarise
 from .gradients import Gradients, integrated
 from .occlusion import FILLS, Occlusion, occlude
 from .sanity import alike
 
 __all__ = [
+    "BLIND",
+    "BLIND_MEASURES",
     "BRIGHT_HU",
+    "FEWEST",
     "FILLS",
+    "HELD_AGAINST",
     "MEASURES",
     "Deletion",
     "FocusError",
@@ -22,6 +26,7 @@ __all__ = [
     "Occlusion",
     "SaliencyError",
     "alike",
+    "blind",
     "deletion",
     "focus",
     "integrated",

@@ -19,24 +19,29 @@ class Deletion:
     to that of the whole image; ``area`` under the curve after division by its last value. The larger the area the
     earlier the map named what matters: 0.5 for a straight line, above 1 if the embedding moves farther than in the end.
 
-    ``random_distance`` (steps + 1,) and ``random_area`` are those of blocks in a random order, ends in common.
+    ``displaced_distance`` (3, steps + 1) and ``displaced_area`` (3,) are those of the same map displaced by half the
+    patch along each axis, ends in common.
     """
 
     share: np.ndarray
     distance: np.ndarray
     area: float
-    random_distance: np.ndarray
-    random_area: float
+    displaced_distance: np.ndarray
+    displaced_area: np.ndarray
+
+    @property
+    def counts(self) -> bool:
+        """Whether the place of the map matters: its area is larger than all three of the displaced maps."""
+        return bool((self.area > self.displaced_area).all())
 
 
 def deletion(
     embed: Embed,
     image: torch.Tensor,
     saliency: np.ndarray,
-    steps: int = 10,
+    steps: int = 8,
     fill: str | float = "mean",
     batch: int = 8,
-    block: int = 6,
     seed: int = 0,
 ) -> Deletion:
     """Replace voxels of ``image`` (1, 1, *size) by ``fill`` (a scaled value, or "mean"), most salient first.
@@ -44,8 +49,10 @@ def deletion(
     ``saliency`` is (*size); equally salient voxels go in a random order drawn with ``seed``. Petsiuk et al. 2018,
     arXiv 1806.07421, sec. 4.2, with the distance of embeddings in place of a class probability.
 
-    The control replaces blocks of ``block`` voxels a side in a random order. Single voxels (``block`` 1) sown over the
-    image are a noise that moves an encoder more than most maps do: a control that says little about the map.
+    The control is the same map in the wrong place: displaced by half the patch along each axis in turn, what leaves on
+    one side coming back on the other. It replaces voxels in the same patterns, be they clumps or single voxels sown
+    over the image, which move an encoder more than clumps do whatever they hide. A map of noise has a larger area than
+    all three once in four times.
 
     :class:`SaliencyError` for a map that is constant or not finite, embeddings that are zero, NaN or infinite, and an
     embedding that does not move when every voxel is replaced.
@@ -54,13 +61,14 @@ def deletion(
     values = check_map(saliency)
     if values.shape != tuple(image.shape[2:]):
         raise SaliencyError(f"the map is {values.shape}, the image {tuple(image.shape[2:])}")
-    if steps < 2 or block < 1:
-        raise SaliencyError(f"steps is {steps}, must be 2 or more; block is {block}, must be 1 or more")
+    if steps < 2 or min(values.shape) < 2:
+        raise SaliencyError(f"steps is {steps}, the map {values.shape}: both must be 2 or more, on every axis")
     share = np.linspace(0, 1, steps + 1)
     counts = np.rint(share * values.size).astype(int)
-    places = _places(values, block, seed)
-    # the control begins and ends with the images of the map's own curve
-    asked = [(0, count) for count in counts] + [(1, count) for count in counts[1:-1]]
+    places = _places(values, seed)
+    # displaced maps begin and end with the images of the map's own curve
+    asked = [(0, count) for count in counts]
+    asked += [(order, count) for order in range(1, len(places)) for count in counts[1:-1]]
     vectors = embedded(embed, _maker(image, places, asked, fill), len(asked), batch)
     broken = unusable(vectors)
     if len(broken):
@@ -72,22 +80,19 @@ def deletion(
     distance, last = found[: steps + 1], found[steps]
     if not last:
         raise SaliencyError("the embedding does not move when every voxel is replaced: no area")
-    control = np.concatenate([[distance[0]], found[steps + 1 :], [last]])
-    area, random_area = (float(np.trapezoid(curve, share) / last) for curve in (distance, control))
-    return Deletion(share, distance, area, control, random_area)
+    between = found[steps + 1 :].reshape(3, steps - 1)
+    displaced = np.column_stack([np.full(3, distance[0]), between, np.full(3, last)])
+    area, displaced_area = (np.trapezoid(curve, share) / last for curve in (distance, displaced))
+    return Deletion(share, distance, float(area), displaced, displaced_area)
 
 
-def _places(values: np.ndarray, block: int, seed: int) -> np.ndarray:
-    """(2, *size) place of each voxel in the order of replacement, 0 first: by saliency, and by random blocks."""
-    rng = np.random.default_rng(seed)
-    tie = rng.permutation(values.size)
-    coarse = rng.permutation(int(np.prod([-(-length // block) for length in values.shape])))
-    coarse = coarse.reshape([-(-length // block) for length in values.shape])
-    blocks = coarse[np.ix_(*(np.arange(length) // block for length in values.shape))]
-    places = np.empty((2, values.size), np.int64)
-    for row, first in zip(places, (-values, blocks), strict=True):
-        row[np.lexsort((tie, first.ravel()))] = np.arange(values.size)
-    return places.reshape(2, *values.shape)
+def _places(values: np.ndarray, seed: int) -> np.ndarray:
+    """(4, *size) place of each voxel in the order of replacement, 0 first: the map's, and displaced along each axis."""
+    tie = np.random.default_rng(seed).permutation(values.size)
+    places = np.empty(values.size, np.int64)
+    places[np.lexsort((tie, -values.ravel()))] = np.arange(values.size)
+    places = places.reshape(values.shape)
+    return np.stack([places, *(np.roll(places, length // 2, axis) for axis, length in enumerate(values.shape))])
 
 
 def _maker(image: torch.Tensor, places: np.ndarray, asked: list[tuple[int, int]], fill: str | float):

@@ -12,6 +12,8 @@ from .base import SaliencyError, check_map
 
 BRIGHT_HU = 200  # from here on it is bone, or vessels full of contrast agent
 TOLERANCE_MM = 1e-6  # spacings are rounded
+FEWEST = 5  # patients for an interval: with fewer the bootstrap gives little but the least and the greatest of them
+AIR = -1024  # HU, where a map of brightness begins
 
 MEASURES = (
     "mass_inside",
@@ -26,6 +28,9 @@ MEASURES = (
     "bright_mass",
     "bright_expected",
 )
+BLIND = ("centre", "brightness")  # maps that saw no model
+HELD_AGAINST = ("mass_inside", "enrichment", "mass_near", "pointing", "pointing_near", "auc")  # them, too
+BLIND_MEASURES = tuple(f"{measure}_{name}" for name in BLIND for measure in HELD_AGAINST)
 
 
 class FocusError(SaliencyError):
@@ -39,8 +44,8 @@ def focus(
 
     Mass is saliency above zero: voxels below zero count nothing, so take the absolute values of a signed map before.
 
-    ``mass_inside``: share of the mass in the mask; ``mass_expected``: share of the voxels in it, what a map that knows
-    nothing has; ``enrichment``: their ratio. ``mass_near``, ``near_expected``: the same for the voxels within
+    ``mass_inside``: share of the mass in the mask; ``mass_expected``: share of the voxels in it, what a uniform map
+    has; ``enrichment``: their ratio. ``mass_near``, ``near_expected``: the same for the voxels within
     ``margin_mm`` of the mask (of the middle of its nearest voxel), the mask included. ``pointing``: whether the most
     salient voxel is in the mask, 1 or 0; of several equal ones the share that is (pointing game, Zhang et al. 2016,
     arXiv 1608.00507); ``pointing_near``: within the margin. ``auc``: chance that a voxel of the mask is more salient
@@ -76,6 +81,33 @@ def focus(
         bright.mean(),
     )
     return {name: float(value) for name, value in zip(MEASURES, found, strict=True)}
+
+
+def blind(mask: np.ndarray, hu: np.ndarray, spacing: Sequence[float], margin_mm: float = 5.0) -> dict[str, float]:
+    """What two maps that saw no model have on the same case: ``auc_centre``, ``auc_brightness`` and so on.
+
+    Patches are centred on the tumour, and many tumours are brighter than what is around them, so that a uniform map is
+    too weak an opponent. ``centre`` is a Gaussian around the middle of the patch, its sigma a quarter of the patch's
+    extent along each axis; the masses depend on the sigma, AUC and pointing do not. ``brightness`` is HU + 1024.
+
+    The measures are ``HELD_AGAINST`` of :func:`focus`; NaN for brightness where all HU are equal, or none is above air.
+    Errors are those of :func:`focus`.
+    """
+    found = {}
+    for name, values in (("centre", _centred(np.shape(mask))), ("brightness", np.asarray(hu, np.float64) - AIR)):
+        flat = values.min() == values.max() or not (values > 0).any()
+        if flat and name == "brightness":
+            measures = dict.fromkeys(HELD_AGAINST, np.nan)
+        else:
+            measures = focus(values, mask, hu, spacing, margin_mm)
+        found |= {f"{measure}_{name}": measures[measure] for measure in HELD_AGAINST}
+    return found
+
+
+def _centred(shape: Sequence[int]) -> np.ndarray:
+    """(*shape) Gaussian around the middle of a patch; in quarters of the extent it is the same in voxels and in mm."""
+    from_middle = [4 * (np.arange(length) - (length - 1) / 2) / length for length in shape]
+    return np.exp(-sum(np.square(each) for each in np.ix_(*from_middle)) / 2)
 
 
 def _checked(
@@ -120,13 +152,14 @@ def summarise(
     """Means over cases with 95 % bootstrap intervals over patients.
 
     ``table`` has a row a case: patient_id, the group columns ``by``, and ``measures`` (unless given, those of
-    :func:`focus` that it has). Returns a row a group and measure: the group columns, measure, value, low, high, cases,
-    patients, lacking; ``cases`` and ``patients`` are those with a value, ``lacking`` counts cases without. Patients are
-    drawn with replacement, all their cases with them, and alike for every group of as many patients. With one patient
-    low and high are NaN: nothing is known of others.
+    :func:`focus` and :func:`blind` that it has). Returns a row a group and measure: the group columns, measure, value,
+    low, high, cases, patients, lacking; ``cases`` and ``patients`` are those with a value, ``lacking`` counts cases
+    without. Patients are drawn with replacement, all their cases with them, and alike for every group of as many
+    patients. With fewer than ``FEWEST`` patients low and high are NaN: show the cases.
     """
     by = [by] if isinstance(by, str) else list(by)
-    measures = [name for name in MEASURES if name in table] if measures is None else list(measures)
+    known = (*MEASURES, *BLIND_MEASURES)
+    measures = [name for name in known if name in table] if measures is None else list(measures)
     missing = [name for name in ("patient_id", *by, *measures) if name not in table]
     if missing or not measures or not len(table):
         raise SaliencyError(f"{len(table)} cases, {len(measures)} measures, missing columns: {missing or 'none'}")
@@ -158,7 +191,7 @@ def _means(values: np.ndarray, patients: np.ndarray, draws: int, seed: int) -> d
         value = sums.sum(axis=0) / counts.sum(axis=0)
         means = (drawn @ sums) / (drawn @ counts)  # NaN in a draw without any value
     limits = np.full((2, values.shape[1]), np.nan)
-    several = known > 1
+    several = known >= FEWEST
     limits[:, several] = np.nanquantile(means[:, several], (0.025, 0.975), axis=0)
     return {
         "value": value,
