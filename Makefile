@@ -4,10 +4,12 @@
 # PROFILE=quick|released|full   what to run (workflow/config)
 # CORES=n                       processes at a time, all by default
 # PYTHON=python3.12             which interpreter makes the environment
+# TESTERS=n                     processes that test, 2 by default
 # TORCH=cpu|cuda|none           CPU build of torch (default), the CUDA build, or no imaging packages at all
 
 PROFILE ?= quick
 CORES ?= all
+TESTERS ?= 2
 PYTHON ?= python3
 TORCH ?= cpu
 
@@ -26,8 +28,9 @@ book: $(ready)
 	python workflow/run.py --profile $(PROFILE) --cores $(CORES)
 	@echo "The book: runs/$(PROFILE)/book/_build/html/index.html"
 
+# The tests of a file share a process: the book is built once
 test: $(ready)
-	python -m pytest
+	python -m pytest -n $(TESTERS) --dist loadfile
 
 lint: $(ready)
 	ruff check

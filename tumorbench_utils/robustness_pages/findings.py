@@ -46,8 +46,8 @@ def findings(
     if len(odd):
         names = ", ".join(f"{name} ({rows['control'].nunique()})" for name, rows in odd.groupby("sample_id"))
         lines.append(
-            f"- {odd['sample_id'].nunique()} patients have a control that is the original itself in every number, most "
-            f"likely since the patch holds no voxel of the region: {names} (number of controls)."
+            f"- Controls that are the original itself in every number, most likely since the patch holds no voxel of "
+            f"the region, of {odd['sample_id'].nunique()} in all: {names} (number of controls)."
         )
     return "\n".join(lines) or "*Nothing to compare on this page.*"
 

@@ -66,6 +66,13 @@ def jittered(
         lost.append(left.assign(embedding=name)[LEFT_OUT])
         found |= {name: each} if each else {}
     nominal = robustness.jitter.nominal(sizes(run, cohort), jitter_mm) if found else pd.Series(dtype=float)
+    for name, each in found.items():
+        unknown = sorted(set(each.trial) - set(nominal.index))
+        if unknown:
+            raise robustness.RobustnessError(
+                f"{name}: trials {unknown[:5]} of its embedding table are in no patch bank of {cohort}: banks and "
+                "embeddings are of different runs; make the embeddings anew"
+            )
     return Readers(found, nominal, pd.concat(lost, ignore_index=True) if lost else pd.DataFrame(columns=LEFT_OUT))
 
 
@@ -98,12 +105,17 @@ def sizes(run: str | Path, cohort: str) -> pd.DataFrame:
     return robustness.jitter.sizes(most)
 
 
-def study_kappas(readers: Readers) -> dict[str, robustness.StudyKappa]:
-    """The study's kappa: of the trials of the study's size the first trains, as released."""
-    return {
-        name: robustness.jitter.study_kappa(each.of_size(readers.nominal, readers.study_mm), each.labels, knn.K_MAX)
-        for name, each in readers.found.items()
-    }
+def study_kappas(readers: Readers) -> tuple[dict[str, robustness.StudyKappa], pd.DataFrame]:
+    """The study's kappa: of the trials of the study's size the first trains, as released; and the embeddings it cannot
+    be had of, as ``left_out`` of :class:`Readers`."""
+    found, lost = {}, []
+    for name, each in readers.found.items():
+        try:
+            trials = each.of_size(readers.nominal, readers.study_mm)
+            found[name] = robustness.jitter.study_kappa(trials, each.labels, knn.K_MAX)
+        except robustness.RobustnessError as error:
+            lost.append((name, ALL, f"no kappa: {error}"))
+    return found, pd.DataFrame(lost, columns=LEFT_OUT)
 
 
 def kappas_shown(kappas: Mapping[str, robustness.StudyKappa], titles: Mapping[str, str], marked: str) -> Shown:

@@ -64,6 +64,7 @@ def retest_shown(found: Retested, titles: Mapping[str, str], marked: str) -> Sho
     others = {
         titles[name]: (each.within, each.similar[~np.eye(len(each.within), dtype=bool)])
         for name, each in found.found.items()
+        if len(each.within) > 1
     }
     told = "; ".join(
         f"{title}: {likeness(within.mean())} within, {likeness(between.mean())} between"
@@ -85,7 +86,7 @@ def identification_shown(table: pd.DataFrame, marked: str) -> Shown:
         drawn[short] = table[quantity]
         drawn[f"{lead}low"], drawn[f"{lead}high"] = table[f"{quantity}, low"], table[f"{quantity}, high"]
     told = "; ".join(
-        f"{row.title}: {row.identification:.0%} of patients identified, {row.verdict}" for row in drawn.itertuples()
+        f"{row.title}: {_share(row.identification)} of patients identified, {row.verdict}" for row in drawn.itertuples()
     )
     caption = (
         "Share of patients whose own retest scan is the most similar of all (identification), and how often it is more "
@@ -96,9 +97,14 @@ def identification_shown(table: pd.DataFrame, marked: str) -> Shown:
     return Shown(figure, caption, f"Dot plot of identification rates. {told}.", marked)
 
 
+def _share(value: float) -> str:
+    return f"{value:.0%}" if np.isfinite(value) else "no share"
+
+
 def icc_shown(found: Retested, titles: Mapping[str, str], marked: str) -> Shown:
     """The reliability of the single dimensions."""
-    values = {titles[name]: each.icc[np.isfinite(each.icc)] for name, each in found.found.items()}
+    judged = {titles[name]: each for name, each in found.found.items() if len(each.within) > 1}
+    values = {title: each.icc[np.isfinite(each.icc)] for title, each in judged.items()}
     told = "; ".join(
         f"{title}: median {np.median(each):.2f}, {np.mean(each >= GOOD):.0%} of {len(each):,} dimensions good or better"
         if len(each)

@@ -186,7 +186,7 @@ def published_controls(
     others = {name: joined.vectors[name] for name in controls}
     table = _compared(original, others, rows, draws, seed)
     odd = robustness.negatives.identical(original, others, rows["sample_id"].to_numpy())
-    lost = joined.unmatched.assign(reason="no " + joined.unmatched["missing_from"].str.rstrip("s"))
+    lost = joined.unmatched.assign(reason="no " + joined.unmatched["missing_from"].astype(str).str.rstrip("s"))
     lost = lost.assign(embedding=lost["model"].map(titles))[["embedding", "sample_id", "reason"]]
     table = table.assign(embedding=model, title=titles[model], control_title=table["control"].map(titles))
     return table, odd.assign(control=odd["control"].map(titles)), lost
