@@ -241,7 +241,10 @@ def test_truncated_safetensors_are_told_as_such(tmp_path):
     assert "truncated" in refused(path)
 
 
-@pytest.mark.parametrize("body", [b"", b"<!DOCTYPE html><html>Sign in</html>", b"PK\x03\x04" + bytes(100), BODY[:99]])
+NO_CHECKPOINT = [b"", b"<!DOCTYPE html><html>Sign in</html>", b"PK\x03\x04" + bytes(100), BODY[:99]]
+
+
+@pytest.mark.parametrize("body", NO_CHECKPOINT, ids=["empty", "page", "broken zip", "noise"])
 def test_what_is_no_checkpoint_is_told_as_such(tmp_path, body):
     path = tmp_path / "tiny.pt"
     path.write_bytes(body)
