@@ -21,6 +21,8 @@ extras_none = book,dev
 ready = .venv/.ready-$(TORCH)
 pip = .venv/bin/python -m pip --disable-pip-version-check
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Threads that wait leave the core to other processes
+export OMP_WAIT_POLICY ?= passive
 
 .PHONY: book test lint benchmarks slow constraints clean
 

@@ -27,6 +27,7 @@ def main() -> None:
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(HERE / "Snakefile"), "--nolock"]
     command += ["--workflow-profile", str(HERE / "profiles" / "default"), "--cores", chosen.cores]
     config = [f"profile={chosen.profile}", *([f"run={chosen.run}"] if chosen.run else [])]
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait leave the core to other notebooks
     os.execv(sys.executable, [*command, *options, "--config", *config])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from .. import saliency
+from .. import maps, saliency
 from ..cohorts import COHORTS
 from ..patches import AIR, oriented
 from .cases import LOST, TITLES, Case
@@ -67,8 +67,11 @@ def paired(table: pd.DataFrame) -> pd.DataFrame:
     return groups.mean().assign(cases=groups.size()).reset_index()
 
 
-def deletions(found: Sequence[Case], batch: int | None) -> tuple[Curves, pd.DataFrame]:
-    """Deletion curves by cohort, sample and method, voxels replaced by air; and what has none, with the reason."""
+def deletions(
+    found: Sequence[Case], batch: int | None, methods: Sequence[str] = maps.METHODS
+) -> tuple[Curves, pd.DataFrame]:
+    """Deletion curves of maps of ``methods`` by cohort, sample and method, voxels replaced by air; and what has none,
+    with the reason."""
     import torch
 
     curves, lost = {}, []
@@ -77,7 +80,8 @@ def deletions(found: Sequence[Case], batch: int | None) -> tuple[Curves, pd.Data
         air = float(recipe.scaled(torch.tensor(float(AIR))))
         patch = torch.from_numpy(np.ascontiguousarray(oriented(case.hu, recipe.axes)))
         image = recipe.scaled(patch.to(encoder.device))[None, None]
-        for method, values in case.maps.items():
+        for method in (each for each in case.maps if each in methods):
+            values = case.maps[method]
             turned = np.ascontiguousarray(oriented(values, recipe.axes))
             try:
                 made = saliency.deletion(encoder.of_values, image, turned, STEPS, air, batch or encoder.batch)
