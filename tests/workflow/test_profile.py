@@ -140,6 +140,8 @@ def as_much(name, value, there):
     """Whether a larger profile has all of a parameter; any table of a model stands for another, as trained ones do."""
     if name in ("most", "steps", "twins", "trials"):
         return there >= value
+    if name == "twin_cohorts":  # none named: all
+        return not there or set(value) <= set(there)
     if name in ("models", "stressed", "beside"):
         return {run_profile.model_of(table) for table in value} <= {run_profile.model_of(table) for table in there}
     return set(value) <= set(there) if isinstance(value, list | dict) else value == there
