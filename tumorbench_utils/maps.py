@@ -28,7 +28,7 @@ from tqdm import tqdm
 from . import artefacts
 from .bank import Bank, path_of
 from .cohorts import is_phantom
-from .extraction.records import bank_sha256, code_sha256, of_encoder, record_of, same
+from .extraction.records import bank_sha256, code_sha256, fits, of_encoder, record_of, same, size_of
 from .extraction.tasks import on_full_disk
 from .models.encoder import Encoder
 from .patches import AIR, AXES
@@ -338,13 +338,11 @@ def _check_parameters(encoder: Encoder, size, overlap: float, fill: float | str,
 
 def _check_grid(bank: Bank, encoder: Encoder) -> None:
     """The bank must be of the encoder's grid and reach as far as its patches."""
-    held, needed = record_of(bank)["parameters"]["geometry"], encoder.geometry
-    size = {AXES[letter][0]: n for letter, n in zip(encoder.recipe.axes, encoder.recipe.size, strict=True)}
-    fits = held["spacing"] == list(needed.spacing) and held["sampling"] == needed.sampling
-    if not fits or any(size[axis] > held["size"][axis] for axis in range(3)):
+    if not fits(bank, encoder):
+        held, needed = record_of(bank)["parameters"]["geometry"], encoder.geometry
         raise MapsError(
             f"{bank.path}: is {held['sampling']}, {held['spacing']} mm, {held['size']} voxels, but {encoder.name} "
-            f"needs {needed.sampling}, {list(needed.spacing)} mm, {[size[axis] for axis in range(3)]} voxels. "
+            f"needs {needed.sampling}, {list(needed.spacing)} mm, {list(size_of(encoder))} voxels. "
             "Build it anew in the data curation notebook"
         )
 

@@ -99,12 +99,18 @@ def _seeds(
     run: str | Path, cohort: str, table: pd.DataFrame, trials: int, jitter_mm: float | Sequence[float]
 ) -> pd.DataFrame:
     """The seed points of the run's other banks, jittered ones included; else those of the annotation table."""
-    there = sorted(bank.path_of(run, cohort, "any").parent.glob("*.zarr"))
-    if not there:
+    most = seeded(run, cohort)
+    if most is None:
         return bank.seed_points(table, trials, jitter_mm)
-    most = max((bank.Bank(path).rows for path in there), key=len)  # an exact bank has no jittered ones
     rows = most[["sample_id", "trial", "x", "y", "z"]]
     return rows.merge(table[["sample_id", "image"]], on="sample_id").sort_values("trial", kind="stable")
+
+
+def seeded(run: str | Path, cohort: str) -> pd.DataFrame | None:
+    """The rows of that bank of a cohort which holds the most seed points, since exact ones hold no jittered ones; None
+    if there is no bank."""
+    there = sorted(bank.path_of(run, cohort, "any").parent.glob("*.zarr"))
+    return max((bank.Bank(path).rows for path in there), key=len, default=None)
 
 
 def masks_of(images: Images) -> dict[str, str]:

@@ -23,10 +23,9 @@ from . import artefacts, embeddings
 from .bank import Bank, path_of
 from .cohorts import is_phantom
 from .extraction.passes import BAR
-from .extraction.records import bank_sha256, code_sha256, of_encoder, record_of, record_of_table, same
+from .extraction.records import bank_sha256, code_sha256, fits, of_encoder, record_of, record_of_table, same
 from .extraction.tasks import GRAIN, GRAIN_BYTES, THERE, fault, on_full_disk
 from .models.encoder import Described, Encoder
-from .patches import AXES
 from .robustness.controls import NegativeControlError, control, known, region_of
 from .robustness.perturbations import checked, perturbed
 
@@ -295,10 +294,8 @@ def _bank(run: str | Path, cohort: str, encoder: Encoder) -> Bank:
     """The bank that the encoder is fed from; one that does not fit is an error."""
     needed, recipe = encoder.geometry, encoder.recipe
     bank = Bank(path_of(run, cohort, needed.id))
-    held = record_of(bank)["parameters"]["geometry"]
-    size = {AXES[letter][0]: n for letter, n in zip(recipe.axes, recipe.size, strict=True)}
-    same_grid = list(held["spacing"]) == list(needed.spacing) and held["sampling"] == needed.sampling
-    if not same_grid or any(size[axis] > held["size"][axis] for axis in range(3)):
+    if not fits(bank, encoder):
+        held = record_of(bank)["parameters"]["geometry"]
         raise StressError(
             f"{bank.path}: {encoder.name} needs patches of {needed.spacing} mm ({needed.sampling}) and "
             f"{recipe.size} voxels along {recipe.axes}; the bank holds {held}. Build it anew in the data curation "

@@ -10,10 +10,9 @@ import pandas as pd
 
 from ..bank import Bank, BankError, path_of
 from ..models.encoder import Described, Encoder
-from ..patches import AXES
 from .controls import describe
 from .passes import encode
-from .records import ExtractionError, record_of
+from .records import ExtractionError, fits, record_of, size_of
 from .tasks import LEFT_OUT, THERE, task_of
 
 
@@ -90,11 +89,10 @@ def _banks(run: str | Path, cohort: str, encoders: Sequence[Encoder | Described]
             continue
         banks[needed.id] = bank
         held = record_of(bank)["parameters"]["geometry"]
-        size = _turned_back(each.recipe.size, each.recipe.axes) if isinstance(each, Encoder) else needed.size
-        fits = held["spacing"] == list(needed.spacing) and held["sampling"] == needed.sampling
-        if not fits or any(n > most for n, most in zip(size, held["size"], strict=True)):
+        if not fits(bank, each):
             words = f"{_words(held['spacing'], held['size'], held['sampling'])}, but "
-            problems[each.name] = (needed.id, f"is {words}{_words(needed.spacing, size, needed.sampling)} is needed")
+            wanted = _words(needed.spacing, size_of(each), needed.sampling)
+            problems[each.name] = (needed.id, f"is {words}{wanted} is needed")
     if problems:
         why = "; ".join(f"{name}: bank '{bank}' {problem}" for name, (bank, problem) in problems.items())
         wanted = ", ".join(dict.fromkeys(bank for bank, _ in problems.values()))
@@ -103,12 +101,6 @@ def _banks(run: str | Path, cohort: str, encoders: Sequence[Encoder | Described]
             "of this cohort in the data curation notebook"
         )
     return banks
-
-
-def _turned_back(size: Sequence[int], axes: str) -> tuple[int, ...]:
-    """A recipe's size along R, A, S."""
-    along = {AXES[letter][0]: n for letter, n in zip(axes, size, strict=True)}
-    return tuple(along[axis] for axis in range(3))
 
 
 def _words(spacing: Sequence[float], size: Sequence[int], sampling: str) -> str:

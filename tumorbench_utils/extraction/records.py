@@ -17,7 +17,8 @@ from .. import artefacts
 from ..bank import Bank
 from ..bank.plans import CODE, RECORD
 from ..models.base import Control
-from ..models.encoder import Encoder
+from ..models.encoder import Described, Encoder
+from ..patches import AXES
 
 COMPUTING = ("monai", "numpyradiomics", "torch", "transformers")  # packages whose code makes the vectors
 SOURCE = "extraction"  # in the provenance of every table that is made here
@@ -30,6 +31,21 @@ class ExtractionError(RuntimeError):
 def record_of(bank: Bank) -> dict:
     """The provenance of a bank."""
     return json.loads((bank.path / RECORD).read_text(encoding="utf-8"))
+
+
+def size_of(maker: Encoder | Described) -> tuple[int, ...]:
+    """Voxels of the patches that an encoder or control is fed, along R, A, S."""
+    if not isinstance(maker, Encoder):
+        return maker.geometry.size
+    along = {AXES[letter][0]: n for letter, n in zip(maker.recipe.axes, maker.recipe.size, strict=True)}
+    return tuple(along[axis] for axis in range(3))
+
+
+def fits(bank: Bank, maker: Encoder | Described) -> bool:
+    """Whether a bank is of the grid of an encoder or control, and its patches are large enough."""
+    held, needed = record_of(bank)["parameters"]["geometry"], maker.geometry
+    same_grid = held["spacing"] == list(needed.spacing) and held["sampling"] == needed.sampling
+    return same_grid and all(n <= most for n, most in zip(size_of(maker), held["size"], strict=True))
 
 
 def of_encoder(maker: Encoder) -> tuple[dict, dict]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .. import bank, embeddings, knn, plots, published, robustness
+from .. import bank, embeddings, knn, plots, provision, published, robustness
 from ..models import TEN
 from ..plots import Several, Shown
 from .showing import in_groups, likeness
@@ -98,11 +98,10 @@ def _trials(run: str | Path, cohort: str, name: str, samples: pd.DataFrame) -> t
 
 def sizes(run: str | Path, cohort: str) -> pd.DataFrame:
     """How far the trials of a cohort lie off, as its banks have them: :func:`robustness.jitter.sizes`."""
-    there = sorted(bank.path_of(run, cohort, "any").parent.glob("*.zarr"))
-    if not there:
+    rows = provision.seeded(run, cohort)
+    if rows is None:
         raise bank.BankError(f"{cohort}: no patch bank in {run}; the data curation notebook builds it")
-    most = max((bank.Bank(path).rows for path in there), key=len)  # an exact bank has no jittered seed points
-    return robustness.jitter.sizes(most)
+    return robustness.jitter.sizes(rows)
 
 
 def study_kappas(readers: Readers) -> tuple[dict[str, robustness.StudyKappa], pd.DataFrame]:
