@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 
 from tests import real
-from tumorbench_utils import annotations, artefacts, phantom
+from tumorbench_utils import annotations, artefacts, curation, phantom
 from tumorbench_utils.cohorts import COHORTS, STUDY, Cohort, is_phantom, released
 from tumorbench_utils.cohorts.base import two_year_survival
 from tumorbench_utils.registry import UnknownNameError
 
+PHANTOMS = ["phantom", "phantom_retest", "phantom_a", "phantom_b"]
 RULES = [(cohort.id, variant) for cohort in COHORTS if cohort.id in real.COHORT_TABLES for variant in cohort.endpoints]
 
 
@@ -121,7 +122,7 @@ def test_the_study_has_seven_cohorts_and_the_rest_is_for_trying_things_out():
         "rider",
     ]
     others = [cohort for cohort in COHORTS if cohort not in STUDY]
-    assert [cohort.id for cohort in others] == ["lung_ct", "phantom", "phantom_retest", "own"]
+    assert [cohort.id for cohort in others] == ["lung_ct", *PHANTOMS, "own"]
     assert all(cohort.images is None for cohort in others)  # none of them is in the Imaging Data Commons
 
 
@@ -176,9 +177,21 @@ def test_the_retest_cohort_keeps_both_scans_of_a_patient_and_has_no_label():
     assert made.table["label"].isna().all() and "time_days" not in made.table
 
 
-def test_both_cohorts_of_phantoms_are_phantoms_and_no_other_is():
-    assert [cohort.id for cohort in COHORTS if is_phantom(cohort.id)] == ["phantom", "phantom_retest"]
+def test_cohorts_of_phantoms_are_phantoms_and_no_other_is():
+    assert [cohort.id for cohort in COHORTS if is_phantom(cohort.id)] == PHANTOMS
     assert not is_phantom("") and not is_phantom("phantoms")
+
+
+def test_the_two_sites_have_other_scanners_another_case_mix_and_no_patient_in_common(tmp_path, monkeypatch):
+    made = {}
+    monkeypatch.setattr(phantom, "make", lambda folder, **how: made.setdefault(folder.name, how) and pd.DataFrame())
+    for site in ("a", "b"):
+        curation.provide(COHORTS.get(f"phantom_{site}"), "phantom", tmp_path / site, cases=48, retests=0)
+    tables = {site: phantom.parameters(how.pop("cases"), **how) for site, how in made.items()}
+    assert all(set(table["site"]) == {site} for site, table in tables.items())
+    assert not set(tables["a"]["patient_id"]) & set(tables["b"]["patient_id"])
+    assert tables["b"]["malignant"].mean() > tables["a"]["malignant"].mean() + 0.1
+    assert all(table["malignant"].value_counts().min() >= 10 for table in tables.values())  # enough for grouped splits
 
 
 def test_released_rows_are_those_of_the_archive_in_the_order_of_the_splits():

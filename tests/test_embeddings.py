@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sklearn.preprocessing import StandardScaler
 
 from tumorbench_utils import artefacts, embeddings
 from tumorbench_utils.embeddings import EmbeddingError
@@ -358,6 +359,18 @@ def test_load_standardises_a_table_that_says_so_over_the_samples_used(run):
     np.testing.assert_array_equal(joined.vectors["other"], raw[6::-1].astype(np.float32))
     alone = embeddings.load(run, "own", ["raw"], annotated(*names))[0].vectors["raw"]
     assert np.abs(alone[:7] - found[::-1]).max() > 0.01  # of nine samples, not of seven
+
+
+def test_raw_features_can_be_loaded_as_they_are_and_scaled_by_another_cohort(run):
+    names, raw = [f"s{number}" for number in range(9)], raw_features().astype(np.float32)
+    embeddings.write(embeddings.path_of(run, "own", "raw"), names, raw, {"parameters": {"standardise": True}})
+    joined, records = embeddings.load(run, "own", ["raw"], annotated(*names), scaled=False)
+    np.testing.assert_array_equal(joined.vectors["raw"], raw)
+    assert embeddings.is_raw(records["raw"]) and not embeddings.is_raw(RECORD)
+    scaled = embeddings.standardised(raw, raw[:5])
+    first = StandardScaler().fit(raw[:5, [0, 2, 3]].astype(np.float64))
+    np.testing.assert_allclose(scaled[:, [0, 2, 3]], first.transform(raw[:, [0, 2, 3]]), rtol=1e-4, atol=1e-4)
+    assert (scaled[:, 1] == 0).all() and scaled.dtype == np.float32
 
 
 def test_coverage_counts_what_either_side_lacks(run):

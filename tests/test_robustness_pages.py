@@ -1,6 +1,5 @@
 """Tables, figures, sentences and files of the robustness page, from small embedding tables and a bank of noise."""
 
-import hashlib
 import json
 from dataclasses import replace
 
@@ -11,13 +10,12 @@ import SimpleITK as sitk
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
-from tumorbench_utils import annotations, bank, embeddings, extraction, models, plots, provision, robustness, stress
+from tumorbench_utils import annotations, bank, embeddings, plots, robustness, stress
 from tumorbench_utils import robustness_pages as pages
 from tumorbench_utils.models import TEN, Model, Recipe, ready
 from tumorbench_utils.patches import Geometry
 from tumorbench_utils.plots import Several, Shown
 from tumorbench_utils.plots.base import nothing
-from tumorbench_utils.registry import UnknownNameError
 from tumorbench_utils.robustness.controls import CONTROLS
 from tumorbench_utils.robustness_pages.readers import Readers, sizes
 from tumorbench_utils.robustness_pages.showing import MOST, in_groups, likeness
@@ -101,133 +99,6 @@ def told(shown, *words):
     assert isinstance(shown, Shown)
     for word in words:
         assert word in shown.caption and word in shown.alt, f"{word!r}: {shown.caption} | {shown.alt}"
-
-
-# Tables read
-
-
-def test_a_title_says_what_differs_from_a_trained_model_of_the_benchmark(tmp_path):
-    given = {
-        "plain": {"title": "Astra", "untrained": False},
-        "random": {"title": "CT-FM", "untrained": True},
-        "said": {"title": "Random encoder, untrained", "untrained": True},
-        "volume": {"title": "Tumour volume", "recipe": None},
-    }
-    for name, parameters in given.items():
-        put(tmp_path, name, ["a"], [[1.0]], **parameters)
-    assert pages.titled(tmp_path, COHORT, list(given)) == {
-        "plain": "Astra",
-        "random": "CT-FM, untrained",
-        "said": "Random encoder, untrained",
-        "volume": "Tumour volume",
-    }
-
-
-def test_the_authors_recipe_is_said_of_tables_made_here_and_not_of_published_ones(tmp_path):
-    given = {
-        "authors": {"title": "FMCIB", "recipe": "authors"},
-        "released": {"title": "FMCIB (own recipe)", "recipe": "authors", "source": "registry"},
-        "both": {"title": "CT-FM", "untrained": True, "recipe": "authors"},
-    }
-    for name, parameters in given.items():
-        put(tmp_path, name, ["a"], [[1.0]], **parameters)
-    assert pages.titled(tmp_path, COHORT, list(given)) == {
-        "authors": "FMCIB, authors' recipe",
-        "released": "FMCIB (own recipe)",
-        "both": "CT-FM, authors' recipe, untrained",
-    }
-
-
-def test_a_title_of_a_table_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(embeddings.EmbeddingError, match=r"nobody\.parquet: no such embedding table"):
-        pages.titled(tmp_path, COHORT, ["nobody"])
-
-
-@pytest.mark.parametrize(
-    ("cohort", "titles", "expected"),
-    [
-        ("phantom", ["A"], "phantom"),
-        ("phantom_retest", ["A, untrained", "B, untrained"], "phantom, untrained"),
-        ("phantom", ["A", "B, untrained"], "phantom, partly untrained"),
-        ("rider", ["A", "B, untrained"], "partly untrained"),
-        ("rider", ["B, untrained"], "untrained"),
-        ("rider", ["A", "B"], ""),
-        (COHORT, [], ""),
-    ],
-)
-def test_phantoms_and_untrained_weights_are_marked(cohort, titles, expected):
-    assert pages.mark(cohort, dict(enumerate(titles))) == expected
-
-
-def test_what_is_about_one_embedding_bears_the_mark_of_that_one_alone():
-    marks = [pages.mark_of(cohort, title) for cohort in ("phantom", "rider") for title in ("A", "A, untrained")]
-    assert marks == ["phantom", "phantom, untrained", "", "untrained"]
-
-
-def test_inputs_are_the_checksums_of_the_files(tmp_path):
-    path = put(tmp_path, "one", ["a"], [[1.0]])
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert pages.inputs(tmp_path, COHORT, ["one"]) == {"own/one.parquet": digest}
-
-
-def provide(run, cohort, names, weights=()):
-    pages.provide(run, cohort, names, dict(weights), 1, 2, [4.0], device="cpu")
-
-
-def test_what_is_there_is_not_made_again(tmp_path, samples, monkeypatch):
-    before = put(tmp_path, "fmcib_authors", PEOPLE, signal()).read_bytes()
-    monkeypatch.setattr(provision, "ensure", lambda *_: pytest.fail("nothing lacks"))
-    monkeypatch.setattr(extraction, "extract", lambda *_, **__: pytest.fail("nothing lacks"))
-    provide(tmp_path, COHORT, ["fmcib_authors"])
-    assert embeddings.path_of(tmp_path, COHORT, "fmcib_authors").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("name", "error", "words"),
-    [
-        ("fmcib_authors", UnknownNameError, "fmcib_authors"),
-        ("random_encoder", ValueError, "no embedding table is called 'random_encoder'"),
-        ("random_encoder.benchmark.file-12", ValueError, "give its path as weights"),
-    ],
-)
-def test_a_table_that_cannot_be_made_is_an_error_that_names_it_before_anything_is_made(tmp_path, name, error, words):
-    with pytest.raises(error, match=words):
-        provide(tmp_path, "phantom", [name])
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_cohort_that_cannot_be_made_says_which_notebook_to_run(tmp_path):
-    with pytest.raises(provision.ProvisionError, match=r"lacks for cohort rider.*1_data_curation\.ipynb"):
-        provide(tmp_path, "rider", ["volume"])
-
-
-def test_annotations_that_lack_are_asked_for_even_if_no_table_does(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(provision, "ensure", lambda *given: asked.append(given))
-    put(tmp_path, "volume", ["a"], [[1.0]])
-    provide(tmp_path, COHORT, ["volume"])
-    assert asked == [(tmp_path, COHORT, [], 1, 2, [4.0])]
-
-
-def test_a_lacking_table_is_made_with_its_annotations_and_the_others_are_left_alone(tmp_path):
-    put(tmp_path, "mine", ["a"], [[1.0]], cohort="lung_ct")
-    provide(tmp_path, "lung_ct", ["mine", "volume"])
-    made = embeddings.read(embeddings.path_of(tmp_path, "lung_ct", "volume"))
-    assert set(made.sample_id) == set(annotations.read(annotations.path_of(tmp_path, "lung_ct"))["sample_id"])
-    assert embeddings.read(embeddings.path_of(tmp_path, "lung_ct", "mine")).sample_id.tolist() == ["a"]
-
-
-def test_encoders_are_those_of_the_names_made_as_asked(monkeypatch, encoder):
-    asked = []
-    monkeypatch.setattr(models, "called", lambda *given, **how: asked.append((given, how)) or encoder)
-    assert pages.encoders_of(["a", "b"], {"b": "file"}, device="cpu", precision="bf16") == [encoder, encoder]
-    how = {"device": "cpu", "precision": "bf16"}
-    assert asked == [(("a", {"b": "file"}), how), (("b", {"b": "file"}), how)]
-
-
-def test_a_control_without_a_network_cannot_be_fed_perturbed_patches():
-    with pytest.raises(ValueError, match="volume, radiomics: a control has no network"):
-        pages.encoders_of(["volume", "radiomics"], {})
 
 
 # Test and retest

@@ -183,15 +183,16 @@ def join(table: EmbeddingTable, annotations: pd.DataFrame, trial: int = 0, origi
     return Joined(annotations[found].reset_index(drop=True), vectors, unmatched)
 
 
-def load(run: str | Path, cohort: str, models: Sequence[str], annotations: pd.DataFrame) -> tuple[Joined, dict]:
+def load(
+    run: str | Path, cohort: str, models: Sequence[str], annotations: pd.DataFrame, scaled: bool = True
+) -> tuple[Joined, dict]:
     """Embeddings of several models on the samples that all of them and the annotations have.
 
     Returns the joined tables, ``vectors`` by model and ``unmatched`` with a column model, and the provenance of
     each model's table.
 
-    A table whose parameters say ``standardise: true`` holds raw features of many units; its columns get mean 0 and
-    standard deviation 1 over the samples returned, constant ones 0, without a look at labels. Cosine distance between
-    raw features would be that of the one with the largest numbers alone.
+    Tables of raw features (:func:`is_raw`) are :func:`standardised` over the samples returned, without a look at
+    labels, unless ``scaled`` is False: who holds two cohorts against each other scales both by the first.
     """
     missing = [model for model in models if not path_of(run, cohort, model).exists()]
     if missing:
@@ -206,17 +207,28 @@ def load(run: str | Path, cohort: str, models: Sequence[str], annotations: pd.Da
     if common.empty:
         raise EmbeddingError(f"{cohort}: no sample has embeddings of all of {', '.join(models)}")
     shared = annotations[annotations["sample_id"].isin(common)].reset_index(drop=True)
-    vectors = {model: _scaled(join(table, shared).vectors, table.provenance) for model, table in tables.items()}
+    vectors = {model: join(table, shared).vectors for model, table in tables.items()}
+    if scaled:
+        raw = [model for model, table in tables.items() if is_raw(table.provenance)]
+        vectors |= {model: standardised(vectors[model]) for model in raw}
     unmatched = pd.concat([each.unmatched.assign(model=model) for model, each in joined.items()], ignore_index=True)
     return Joined(shared, vectors, unmatched), {model: table.provenance for model, table in tables.items()}
 
 
-def _scaled(vectors: np.ndarray, provenance: Mapping) -> np.ndarray:
-    if provenance.get("parameters", {}).get("standardise") is not True:
-        return vectors
-    spread = vectors.std(axis=0, dtype=np.float64)
-    constant = (vectors == vectors[0]).all(axis=0)
-    return ((vectors - vectors.mean(axis=0, dtype=np.float64)) / np.where(constant, np.inf, spread)).astype(np.float32)
+def is_raw(provenance: Mapping) -> bool:
+    """Whether a table holds raw features of many units, of which the largest numbers alone would make a distance."""
+    return provenance.get("parameters", {}).get("standardise") is True
+
+
+def standardised(vectors: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:
+    """Vectors (n, d), float32, with mean 0 and standard deviation 1 over the rows of ``reference`` (m, d), by default
+    their own; columns that are constant there are 0."""
+    reference = vectors if reference is None else reference
+    spread = reference.std(axis=0, dtype=np.float64)
+    constant = (reference == reference[0]).all(axis=0)
+    return ((vectors - reference.mean(axis=0, dtype=np.float64)) / np.where(constant, np.inf, spread)).astype(
+        np.float32
+    )
 
 
 def coverage(joined: Joined) -> pd.DataFrame:

@@ -11,6 +11,8 @@ from . import (
     nsclc_radiomics,
     own,
     phantom,
+    phantom_a,
+    phantom_b,
     phantom_retest,
     rider,
 )
@@ -32,6 +34,8 @@ STUDY = tuple(COHORTS)  # the cohorts of the study; the following are for trying
 COHORTS.register(lung_ct.COHORT)
 COHORTS.register(phantom.COHORT)
 COHORTS.register(phantom_retest.COHORT)
+COHORTS.register(phantom_a.COHORT)
+COHORTS.register(phantom_b.COHORT)
 COHORTS.register(own.COHORT)
 
 

@@ -50,7 +50,7 @@ class Cohort:
     follow-up where there is one, ``clinical`` maps our ``clinical_*`` names to source columns. ``images`` is where the
     images come from; without it they are the user's own. ``segment`` is a regular expression for the names of the
     segments of a mask that are the tumour; empty where a mask has one segment. ``phantom``: the images are computed, of
-    no patient, which every figure must say.
+    no patient, which every figure must say; ``made`` is what :func:`phantom.make` is told of them (sites, seed).
     """
 
     id: str
@@ -71,6 +71,7 @@ class Cohort:
     images: Idc | Zenodo | None = None
     segment: str = ""
     phantom: bool = False
+    made: Mapping = field(default_factory=dict)
 
     def endpoint(self, variant: str = "paper") -> Endpoint:
         """The rule of ``variant``; an unknown one is an error that lists those there are."""

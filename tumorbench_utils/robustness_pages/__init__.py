@@ -1,6 +1,6 @@
 """What the robustness page of a cohort is made of: tables read, figures with captions, closing sentences.
 
-``tables`` reads and writes, ``rescan`` is about test and retest, ``readers`` about jittered seed points, ``stressing``
+``rescan`` is about test and retest, ``readers`` about jittered seed points, ``stressing``
 about perturbed patches and negative controls, ``findings`` has the sentences.
 """
 
@@ -35,25 +35,19 @@ from .stressing import (
     tiles_shown,
     tumour_share,
 )
-from .tables import encoders_of, inputs, mark, mark_of, provide, titled
 
 __all__ = [
     "controls_shown",
     "dose",
     "dose_shown",
-    "encoders_of",
     "findings",
     "held_out",
     "icc_shown",
     "identification_shown",
-    "inputs",
     "jittered",
     "kappa_table",
     "kappas_shown",
-    "mark",
-    "mark_of",
     "perturbed",
-    "provide",
     "published_controls",
     "responses",
     "responses_shown",
@@ -68,6 +62,5 @@ __all__ = [
     "stress_left_out",
     "study_kappas",
     "tiles_shown",
-    "titled",
     "tumour_share",
 ]

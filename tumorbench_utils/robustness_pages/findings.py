@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from .. import artefacts, plots, robustness
+from ..tables import mark_of
 from .readers import mean_kappa
 from .showing import likeness
-from .tables import mark_of
 
 COLUMNS = ["part", "embedding", "quantity", "value"]
 CONDITIONS = ("kind", "size", "size_mm", "control")

@@ -1,14 +1,14 @@
-"""What a page of robustness reads: embedding tables and their titles, made where a run lacks them."""
+"""The embedding tables that a page reads: made or fetched where a run lacks them, titled, marked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .. import annotations, artefacts, embeddings, extraction, models, provision
-from ..cohorts import is_phantom
-from ..extraction.records import SOURCE
-from ..models import Encoder
+from . import annotations, artefacts, embeddings, extraction, models, provision, published
+from .cohorts import is_phantom
+from .extraction.records import SOURCE
+from .models import Encoder
 
 UNTRAINED = "untrained"
 
@@ -26,13 +26,21 @@ def provide(
     run: str | Path,
     cohort: str,
     names: Sequence[str],
-    weights: Mapping[str, str],
-    workers: int,
-    trials: int,
-    jitter_mm: Sequence[float],
+    sources: Sequence[str] = (),
+    variant: str = "paper",
+    weights: Mapping[str, str] | None = None,
+    workers: int = 2,
+    trials: int = 0,
+    jitter_mm: Sequence[float] = (4.0,),
     **how,
 ) -> None:
-    """The annotations, patches and embedding tables that a page needs and a run lacks, as far as they can be made."""
+    """The annotations, patches and embedding tables that a page needs and a run lacks, as far as they can be had.
+
+    Published tables come from ``sources``; encoders (``how`` as in :func:`models.called`) are run on patches, which are
+    made for phantoms and the two open CTs; for other cohorts an error says which notebook to run first.
+    """
+    if sources:
+        published.provide(run, cohort, sources, variant)
     lacking = [name for name in names if not embeddings.path_of(run, cohort, name).exists()]
     made = [models.called(name, weights, **how) for name in lacking]
     if made or not annotations.path_of(run, cohort).exists():
