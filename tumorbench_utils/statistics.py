@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+
+SAMPLE = ["split", "sample_id", "label"]  # what makes two predictions comparable
+PAIR = ["first", "second", "auc_first", "auc_second", "difference", "low", "high", "p"]
 
 
 class LabelError(ValueError):
@@ -65,6 +69,30 @@ def _limits(mean: float, margin: float) -> tuple[float, float, float]:
     return float(mean), float(mean - margin), float(mean + margin)
 
 
+def auc_draws(predictions: Mapping[str, pd.DataFrame], draws: int = 5000, seed: int = 0) -> dict[str, np.ndarray]:
+    """(draws + 1,) mean test AUC of each name when patients are drawn with replacement; the first is of the data.
+
+    ``predictions`` maps a name to per-sample test predictions (split, sample_id, patient_id, label, probability), the
+    same samples in every one, or it is a ValueError. A patient brings all samples along, and a draw is the same for
+    every name; the splits stay as they are, and an AUC is the mean over them. NaN where a draw has one class only.
+    """
+    if not predictions:
+        return {}
+    names = list(predictions)
+    base = _sorted(predictions[names[0]])
+    people, person = np.unique(base["patient_id"].to_numpy(str), return_inverse=True)
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=draws).astype(np.float32)
+    weights = np.vstack([np.ones(len(people), np.float32), weights])  # the first draw is the data themselves
+    aucs = {names[0]: _weighted_aucs(base, person, weights)}
+    for name in names[1:]:
+        frame = _sorted(predictions[name])
+        if not frame[SAMPLE].equals(base[SAMPLE]):
+            raise ValueError(f"'{name}' and '{names[0]}' were not tested on the same samples: no paired difference")
+        aucs[name] = _weighted_aucs(frame, person, weights)
+    return aucs
+
+
 def paired_bootstrap(
     predictions: Mapping[str, pd.DataFrame],
     reference: str,
@@ -73,29 +101,44 @@ def paired_bootstrap(
 ) -> pd.DataFrame:
     """Differences in mean test AUC to ``reference``, with patient bootstrap intervals and Holm-corrected p-values.
 
-    ``predictions`` maps a name to per-sample test predictions (split, sample_id, patient_id, label, probability),
-    the same samples in every one. Patients are drawn with replacement, all their samples with them, the same draw
-    for both sides of a difference; the splits stay as they are, and a difference is the mean over splits. p is
+    ``predictions`` and draws are those of :func:`auc_draws`; both sides of a difference have the same draw. p is
     two-sided: twice the smaller tail of the draws beyond zero, with one added to both counts. The interval speaks
     of other patients, not of other splits.
 
     Returns one row a compared name: name, auc, reference_auc, difference, low, high, p, p_holm.
     """
-    base = _sorted(predictions[reference])
-    people, person = np.unique(base["patient_id"].to_numpy(str), return_inverse=True)
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=draws).astype(np.float32)
-    weights = np.vstack([np.ones(len(people), np.float32), weights])  # the first draw is the data themselves
     others = [name for name in predictions if name != reference]
-    aucs = {reference: _weighted_aucs(base, person, weights)}
-    for name in others:
-        frame = _sorted(predictions[name])
-        if not frame[["split", "sample_id", "label"]].equals(base[["split", "sample_id", "label"]]):
-            raise ValueError(f"'{name}' and '{reference}' were not tested on the same samples: no paired difference")
-        aucs[name] = _weighted_aucs(frame, person, weights)
-    columns = ["name", "auc", "reference_auc", "difference", "low", "high", "p"]
-    table = pd.DataFrame([_difference(name, aucs[name], aucs[reference]) for name in others], columns=columns)
+    aucs = auc_draws({name: predictions[name] for name in (reference, *others)}, draws, seed)
+    rows = [_difference(name, reference, aucs) for name in others]
+    table = pd.DataFrame(rows, columns=PAIR).drop(columns="second")
+    table = table.rename(columns={"first": "name", "auc_first": "auc", "auc_second": "reference_auc"})
     return table.assign(p_holm=holm(table["p"]))
+
+
+def pairwise(predictions: Mapping[str, pd.DataFrame], draws: int = 5000, seed: int = 0) -> pd.DataFrame:
+    """:func:`pairwise_of` the :func:`auc_draws` of ``predictions``: every model against every other."""
+    return pairwise_of(auc_draws(predictions, draws, seed))
+
+
+def pairwise_of(aucs: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Differences of all pairs of :func:`auc_draws`, with the interval and p of :func:`paired_bootstrap`.
+
+    Returns one row a pair, in the order of the names: first, second, auc_first, auc_second, difference (first minus
+    second), low, high, p, and p_holm over all pairs of the table. The draws must be :func:`least_draws` or more, or no
+    difference, however large, can be significant.
+    """
+    rows = [_difference(first, second, aucs) for first, second in combinations(aucs, 2)]
+    table = pd.DataFrame(rows, columns=PAIR)
+    return table.assign(p_holm=holm(table["p"]))
+
+
+def least_draws(models: int, alpha: float = 0.05) -> int:
+    """Draws from which a difference can be significant after Holm's correction over all pairs of ``models``.
+
+    p of a bootstrap is never below 2 / (draws + 1), and the smallest of m is multiplied by m: 20 models take 7,600.
+    """
+    pairs = models * (models - 1) // 2
+    return int(np.floor(2 * pairs / alpha + 1e-9))  # 2 m / (draws + 1) < alpha
 
 
 def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
@@ -119,20 +162,16 @@ def _weighted_aucs(frame: pd.DataFrame, person: np.ndarray, weights: np.ndarray)
     return total / np.where(valid > 0, valid, np.nan)
 
 
-def _difference(name: str, aucs: np.ndarray, reference: np.ndarray) -> dict:
-    draws = (aucs - reference)[1:]
+def _difference(first: str, second: str, aucs: Mapping[str, np.ndarray]) -> tuple:
+    """The columns of ``PAIR`` for two names."""
+    value, other = aucs[first], aucs[second]
+    draws = (value - other)[1:]
     draws = draws[np.isfinite(draws)]
     tail = min((draws <= 0).sum(), (draws >= 0).sum())
     low, high = np.quantile(draws, (0.025, 0.975))
-    return {
-        "name": name,
-        "auc": float(aucs[0]),
-        "reference_auc": float(reference[0]),
-        "difference": float(aucs[0] - reference[0]),
-        "low": float(low),
-        "high": float(high),
-        "p": float(min(1.0, 2 * (tail + 1) / (len(draws) + 1))),
-    }
+    p = min(1.0, 2 * (tail + 1) / (len(draws) + 1))
+    limits = (float(value[0] - other[0]), float(low), float(high), float(p))
+    return (first, second, float(value[0]), float(other[0]), *limits)
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
