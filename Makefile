@@ -46,6 +46,9 @@ benchmarks: $(ready)
 	python tests/benchmarks/extraction.py
 	python tests/benchmarks/kappa.py
 	python tests/benchmarks/occlusion.py
+	python tests/benchmarks/overlap.py
+	python tests/benchmarks/linear.py
+	python tests/benchmarks/released.py
 
 # All ten models with checkpoints in their true layouts on two real tumours: twenty minutes on two cores
 slow: $(ready)

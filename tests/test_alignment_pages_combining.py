@@ -69,6 +69,11 @@ def test_samples_without_a_label_are_left_out_and_counted(planted):
     assert sentence == f"{planted[1]} 5 samples without a label are left out."
 
 
+def test_draws_are_raised_to_what_the_correction_asks_for():
+    table, _ = combining.combined(*halves(), TITLES, draws=20)
+    assert table["p"].min() * 7 < 0.05 <= 2 / 21 * 7  # seven comparisons
+
+
 def test_a_small_training_part_is_told():
     vectors, labels, patients = halves(n=60)
     _, sentence = combining.combined(vectors, labels, patients, TITLES, 20)

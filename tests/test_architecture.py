@@ -29,11 +29,12 @@ FLOORS = [  # from the ground up; a room is a module or a package
     {"extraction", "diagnostics"},
     {"statistics"},
     {"knn"},
-    {"published", "robustness", "saliency"},
-    {"stress", "maps"},
+    {"published", "robustness", "saliency", "alignment", "probes", "leaderboard", "exchange"},
+    {"stress", "maps", "ensembles", "tables"},
     {"plots"},
     {"cards"},
     {"model_pages", "doctor", "robustness_pages", "saliency_pages"},
+    {"probe_pages", "external_pages", "alignment_pages", "leaderboard_pages"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ROOMS = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in MODULES} - {"__init__"}

@@ -35,7 +35,8 @@ CHUNK = 1 << 16  # bytes, the most that an interrupted transfer loses
 TIMEOUT = (10, 60)  # seconds: to connect, between two bytes
 RETRIED = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 RECORDED_PACKAGES = (
-    "monai", "numpy", "numpyradiomics", "pandas", "pyarrow", "scikit-learn", "scipy", "torch", "transformers",
+    "lifelines", "monai", "numpy", "numpyradiomics", "pandas", "pyarrow", "scikit-learn", "scipy", "torch",
+    "transformers",
 )  # fmt: skip
 
 

@@ -332,8 +332,8 @@ class Images(NamedTuple):
 def provide(cohort: Cohort, images: str, folder: str | Path, manifest: pd.DataFrame | None = None, **options) -> Images:
     """The images of a cohort on this machine, made or fetched into ``folder`` where they are not there yet.
 
-    ``images``: "phantom" (``cohort.made`` and ``options`` of :func:`phantom.make`), "lung_ct" (two real CTs from the package index), "idc"
-    (the series of ``manifest``, masks first since these say which CT is meant; ``options`` of
+    ``images``: "phantom" (``cohort.made`` and ``options`` of :func:`phantom.make`), "lung_ct" (two real CTs from the
+    package index), "idc" (the series of ``manifest``, masks first since these say which CT is meant; ``options`` of
     :func:`buckets.download`), or the path of a folder of one's own with a ``cases.csv``.
     """
     folder = Path(folder)

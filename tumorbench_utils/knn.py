@@ -235,11 +235,15 @@ def auc_curve(votes: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def mean_aucs(
     embeddings: np.ndarray, labels: Sequence, repeats: Iterable[Sequence[Split]], preference: np.ndarray
 ) -> np.ndarray:
-    """Mean test AUC of each of many sets of splits: what chance in the splits does to the reported figure."""
+    """Mean test AUC of each of many sets of splits: what chance in the splits does to the reported figure.
+
+    ``preference`` orders k = 1..k_max as in :func:`evaluate`.
+    """
     means, repeats = [], list(repeats)
     for start in range(0, len(repeats), 10):  # ten sets at a time share one ordering of the neighbours
         some = repeats[start : start + 10]
-        scores = evaluate(embeddings, labels, [split for splits in some for split in splits], preference=preference)
+        together = [split for splits in some for split in splits]
+        scores = evaluate(embeddings, labels, together, len(preference), preference)
         owner = np.repeat(np.arange(len(some)), [len(splits) for splits in some])
         means.append(scores.scores["test_auc"].groupby(owner).mean().to_numpy())
     return np.concatenate(means)

@@ -92,7 +92,8 @@ def auc_of(cohort: str, records: Mapping[str, Mapping]) -> pd.DataFrame:
     """Published AUCs for the embedding tables of a run: model (the table's name), auc, low, high, same_features.
 
     ``records`` holds the parameters in each table's provenance. ``same_features`` says whether the published figure
-    was made of features by the same recipe. Tables of models that the study does not have are left out.
+    was made of features by the same recipe. Tables of models that the study does not have, and of untrained ones, are
+    left out.
     """
     study = figures("auc").query("cohort == @cohort").set_index("model")
     rows = [
@@ -102,7 +103,7 @@ def auc_of(cohort: str, records: Mapping[str, Mapping]) -> pd.DataFrame:
             "same_features": record["recipe"] == "benchmark",
         }
         for name, record in records.items()
-        if record["model"] in study.index and not record["control"]
+        if record["model"] in study.index and not record["control"] and not record.get("untrained")
     ]
     columns = ["model", "auc", "ci_low", "ci_high", "status", "same_features"]
     return pd.DataFrame(rows, columns=columns).rename(columns={"ci_low": "low", "ci_high": "high"})

@@ -11,9 +11,14 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 KEYS = {"extends", "cohorts", "pages"}
 COHORT_KEYS = {"sources", "variant"}
 CURATION, EXTRACTION, EVALUATION = "1_data_curation", "2_embedding_extraction", "3_knn_evaluation"
-ROBUSTNESS, SALIENCY = "4_robustness", "5_saliency"
+BEYOND, EXTERNAL = "3b_beyond_knn", "3c_external_validation"
+ROBUSTNESS, SALIENCY, ALIGNMENT = "4_robustness", "5_saliency", "6_representation_alignment"
+LEADERBOARD = "7_leaderboard"
 UNTRAINED = ".untrained"  # at the end of a table's name
-BY_MODEL = (EXTRACTION, SALIENCY)  # stages whose pages bear the name of a model; those of the others, of a cohort
+BY_MODEL = (EXTRACTION, SALIENCY)  # stages whose pages bear the name of a model
+BY_ENDPOINT = (EXTERNAL,)  # of an endpoint that several cohorts share
+WHOLE = (LEADERBOARD,)  # one page a run; the pages of all other stages bear the name of a cohort
+OF_TABLES = (EVALUATION, BEYOND, EXTERNAL, ROBUSTNESS, ALIGNMENT)  # stages that read embedding tables
 
 
 def load(name: str) -> dict:
@@ -37,30 +42,38 @@ def whole(name: str) -> dict:
 def available(profile: dict) -> dict:
     """``profile`` without what needs weights that are not installed; ``left_out`` names their models, if there are any.
 
-    Pages of extraction and saliency of such a model go, its tables from pages of robustness, a page of robustness of
-    which no table is left, and its maps from beside those of other models.
+    Pages of extraction and saliency of such a model go, its tables from pages of other stages, a page of which no table
+    is left, and its maps from beside those of other models.
     """
-    lacking, robust = unavailable(profile), {}
+    lacking = unavailable(profile)
     if not lacking:
         return profile
     pages = {
         stage: {page: given for page, given in group.items() if (stage, page) not in lacking}
         for stage, group in profile["pages"].items()
     }
-    for page, given in pages.get(ROBUSTNESS, {}).items():
-        gone = set(tables(profile, given["cohort"])) - set(tables({**profile, "pages": pages}, given["cohort"]))
-        kept = {
-            name: [table for table in given[name] if table not in gone]
-            for name in ("models", "stressed")
-            if name in given
-        }
-        robust |= {page: {**given, **kept}} if kept["models"] else {}
-    pages |= {ROBUSTNESS: robust} if ROBUSTNESS in pages else {}
+    left = {**profile, "pages": pages}
+    for stage in set(OF_TABLES) & set(pages):
+        kept = {page: with_tables_of(left, profile, given) for page, given in pages[stage].items()}
+        pages[stage] = {page: given for page, given in kept.items() if given["models"]}
     names = {page for _, page in lacking}
     for page, given in pages.get(SALIENCY, {}).items():
         beside = [name for name in given.get("beside", []) if name.endswith(UNTRAINED) or model_of(name) not in names]
         pages[SALIENCY][page] = {**given, "beside": beside}
     return {**profile, "pages": pages, "left_out": list(dict.fromkeys(page for _, page in lacking))}
+
+
+def with_tables_of(left: dict, profile: dict, given: dict) -> dict:
+    """The parameters of a page of ``profile`` without the tables that the profile ``left`` does not make."""
+    cohorts = cohorts_of(given)
+    gone = {table for cohort in cohorts for table in set(tables(profile, cohort)) - set(tables(left, cohort))}
+    lists = {name: given[name] for name in ("models", "controls", "stressed") if name in given}
+    return {**given, **{name: [table for table in some if table not in gone] for name, some in lists.items()}}
+
+
+def cohorts_of(given: dict) -> list[str]:
+    """The cohorts of a page: the one whose name it bears, or several."""
+    return [given["cohort"]] if "cohort" in given else list(given.get("cohorts", []))
 
 
 def unavailable(profile: dict) -> list[tuple[str, str]]:
@@ -138,23 +151,31 @@ def fault(profile: dict, stage: str, page: str, given: dict) -> str:
     """What is wrong with a page of a profile, in words; empty if nothing is. Results are filed under its name."""
     if stage in BY_MODEL:
         return fault_of_model(profile, stage, page, given)
-    if given.get("cohort") not in profile["cohorts"]:
+    if stage in WHOLE:
+        return "" if page == name_of(stage) else f"its one page is called {name_of(stage)}"
+    if stage in BY_ENDPOINT and given.get("page") != page:
+        return "a page bears the name of its parameter page"
+    unknown = [cohort for cohort in cohorts_of(given) if cohort not in profile["cohorts"]]
+    if unknown or not cohorts_of(given):
         return "its cohort is not among the profile's cohorts"
-    if page != given["cohort"]:
+    if stage not in BY_ENDPOINT and page != given.get("cohort"):
         return "a page bears the name of its cohort"
-    if stage == EVALUATION and not profile["cohorts"][page].get("sources"):
-        return f"cohort {page} has no sources of embeddings"
-    if stage == ROBUSTNESS:
-        return fault_of_robustness(profile, page, given)
-    return ""
+    return fault_of_tables(profile, given) if stage in OF_TABLES else ""
 
 
-def fault_of_robustness(profile: dict, page: str, given: dict) -> str:
-    """What is wrong with a page of robustness, in words; empty if nothing is."""
-    there, wanted = tables(profile, page), given.get("models") or []
-    unknown = [table for table in [*wanted, *given.get("controls", [])] if table not in there]
-    if unknown or not wanted:
-        return f"no page of {EXTRACTION} makes its models {unknown}. There are: {', '.join(there)}"
+def name_of(stage: str) -> str:
+    """What a stage is called without its number: leaderboard."""
+    return stage.split("_", 1)[1]
+
+
+def fault_of_tables(profile: dict, given: dict) -> str:
+    """What is wrong with the embedding tables that a page reads, in words; empty if nothing is."""
+    wanted = given.get("models") or []
+    for cohort in cohorts_of(given):
+        there = tables(profile, cohort)
+        unknown = [table for table in [*wanted, *given.get("controls", [])] if table not in there]
+        if unknown or not wanted:
+            return f"no page of {EXTRACTION} makes its models {unknown}. There are: {', '.join(there)}"
     apart = [table for table in given.get("stressed", []) if table not in wanted]
     return f"it stresses {apart}, which are not among its models" if apart else ""
 
@@ -182,21 +203,28 @@ def inputs(profile: dict, stage: str, page: str) -> dict[str, str]:
     patch banks and extracted embeddings are not declared, but the results of the pages that make them are.
     """
     given = profile["pages"][stage][page]
+    if stage in WHOLE:
+        others = [(name, each) for name, pages in profile["pages"].items() if name != stage for each in pages]
+        return {f"page_{name}_{each}": f"results/{name}/{each}.csv" for name, each in others}
     if stage in BY_MODEL:
         return {f"curated_{cohort}": f"results/{CURATION}/{cohort}.csv" for cohort in given["cohorts"]}
-    cohort, read = given["cohort"], {}
-    sources = profile["cohorts"][cohort].get("sources", [])
+    if stage == CURATION:
+        sources = profile["cohorts"][given["cohort"]].get("sources", [])
+        return {"annotations": f"annotations/{given['cohort']}.csv"} if sources else {}
+    return {name: path for cohort in cohorts_of(given) for name, path in read_of(profile, cohort, given).items()}
+
+
+def read_of(profile: dict, cohort: str, given: dict) -> dict[str, str]:
+    """What a page reads of a cohort: published tables, and the results of the pages that make the others."""
+    sources, there, read = profile["cohorts"][cohort].get("sources", []), tables(profile, cohort), {}
     if sources:
-        read["annotations"] = f"annotations/{cohort}.csv"
-    if stage in (EVALUATION, ROBUSTNESS):
         names = published.tables(sources)
-        read |= {f"embeddings_{name}": f"embeddings/{cohort}/{name}.parquet" for name in names}
-    if stage == ROBUSTNESS:
-        there = tables(profile, cohort)
-        makers = dict.fromkeys(there[name] for name in given["models"] if there[name])
-        read |= {f"extracted_{model}": f"results/{EXTRACTION}/{model}.csv" for model in makers}
-        if cohort in profile["pages"].get(CURATION, {}):
-            read["curated"] = f"results/{CURATION}/{cohort}.csv"
+        read[f"annotations_{cohort}"] = f"annotations/{cohort}.csv"
+        read |= {f"embeddings_{cohort}_{name}": f"embeddings/{cohort}/{name}.parquet" for name in names}
+    makers = dict.fromkeys(there[name] for name in given["models"] if there[name])
+    read |= {f"extracted_{model}": f"results/{EXTRACTION}/{model}.csv" for model in makers}
+    if makers and cohort in profile["pages"].get(CURATION, {}):
+        read[f"curated_{cohort}"] = f"results/{CURATION}/{cohort}.csv"
     return read
 
 
@@ -211,12 +239,15 @@ def files(profile: dict, stage: str, page: str) -> list[str]:
 def parameters(profile: dict, stage: str, page: str) -> dict:
     """The parameters of a page: those of the profile, and what follows from its cohort."""
     given = profile["pages"][stage][page]
-    if stage in BY_MODEL:
+    if stage in BY_MODEL or stage in WHOLE:
         return dict(given)
-    options = profile["cohorts"][given["cohort"]]
-    common = {"variant": options.get("variant", "paper")}
-    if stage in (EVALUATION, ROBUSTNESS):
-        return {"sources": options.get("sources", []), **common, **given}
-    if stage == CURATION:
-        return {"labels": "none", "images": "none", "write": not options.get("sources"), **common, **given}
-    return {**common, **given}
+    options = {cohort: profile["cohorts"][cohort] for cohort in cohorts_of(given)}
+    if stage in BY_ENDPOINT:
+        sources = {cohort: each["sources"] for cohort, each in options.items() if each.get("sources")}
+        variants = {cohort: each["variant"] for cohort, each in options.items() if "variant" in each}
+        return {"sources": sources, "variants": variants, **given}
+    common = {"variant": options[given["cohort"]].get("variant", "paper")}
+    sources = options[given["cohort"]].get("sources", [])
+    if stage in OF_TABLES:
+        return {"sources": sources, **common, **given}
+    return {"labels": "none", "images": "none", "write": not sources, **common, **given}

@@ -7,7 +7,7 @@ without a rerun; code and outputs are those of the run.
 import argparse
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -15,17 +15,21 @@ import pandas as pd
 import run_profile
 import yaml
 
-from tumorbench_utils import cards, plots, published
+from tumorbench_utils import cards, leaderboard_pages, plots, published
 from tumorbench_utils.cohorts import COHORTS, STUDY
 from tumorbench_utils.models import MODELS, TEN, Control, Model
 
 ROOT = Path(__file__).parents[1]
-PARTS = {
+PARTS = {  # the part of the contents in which the pages of a stage stand
+    run_profile.LEADERBOARD: "The answer",
     run_profile.CURATION: "The data",
     run_profile.EXTRACTION: "The embeddings",
-    run_profile.EVALUATION: "Results",
+    run_profile.EVALUATION: "Do neighbours know the endpoint?",
+    run_profile.BEYOND: "Beyond neighbours",
+    run_profile.EXTERNAL: "In another hospital",
     run_profile.ROBUSTNESS: "Would it survive?",
     run_profile.SALIENCY: "Where does it look?",
+    run_profile.ALIGNMENT: "Do models agree?",
 }
 MODEL_TABLES = {  # what one table holds, so that each fits the page
     "origin": ["learnt by", "architecture", "pretraining data", "overlap with the cohorts"],
@@ -50,11 +54,14 @@ def stage(run: Path, profile: dict) -> Path:
     shutil.rmtree(book, ignore_errors=True)
     shutil.copytree(ROOT / "book", book, ignore=shutil.ignore_patterns("__pycache__", "_build"))
     copy_mathjax(book / "_static" / "mathjax" / "es5")
-    pages = [stage_page(run, book, name, page) for name, group in profile["pages"].items() for page in group.items()]
+    pages = {}
+    for name, group in profile["pages"].items():
+        pages |= {stage_page(run, book, name, page): subject(name, page) for page in group.items()}
     fill_contents(book / "_toc.yml", pages)
     generated = book / "_generated"
     generated.mkdir()
     (generated / "headline.md").write_text(headline(run))
+    (generated / "which_model.md").write_text(leaderboard_pages.which_model(run))
     (generated / "published_auc.md").write_text(published_auc())
     others = [model for model in MODELS if model.id not in TEN]
     for name, columns in MODEL_TABLES.items():
@@ -81,17 +88,22 @@ def stage_page(run: Path, book: Path, stage_name: str, page: tuple[str, dict]) -
     source = json.loads((ROOT / "notebooks" / f"{stage_name}.ipynb").read_text())
     target = book / "notebooks" / stage_name / f"{name}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(with_prose(executed, source, subject(stage_name, name))))
+    target.write_text(json.dumps(with_prose(executed, source, subject(stage_name, page))))
     return f"notebooks/{stage_name}/{name}"
 
 
-def subject(stage_name: str, page: str) -> str:
-    """What a page is about, its model or its cohort, as its heading names it."""
-    return (MODELS if stage_name in run_profile.BY_MODEL else COHORTS).get(page).title
+def subject(stage_name: str, page: tuple[str, dict]) -> str:
+    """What a page is about, its model, cohort or endpoint, as its heading names it; "" if it is about the whole run."""
+    name, given = page
+    if stage_name in run_profile.WHOLE:
+        return ""
+    if stage_name in run_profile.BY_ENDPOINT:
+        return given["title"]
+    return (MODELS if stage_name in run_profile.BY_MODEL else COHORTS).get(name).title
 
 
 def with_prose(executed: dict, source: dict, subject: str) -> dict:
-    """Cells of ``source`` in their order and with its tags, code cells as executed; the heading names ``subject``.
+    """Cells of ``source`` in their order and with its tags, code cells as executed; the heading names a ``subject``.
 
     What does not apply to a page gives no output there: such hidden code, and sections of which nothing is left to
     see, are not shown.
@@ -111,7 +123,7 @@ def with_prose(executed: dict, source: dict, subject: str) -> dict:
         if cell["cell_type"] == "markdown":  # a page lies one folder deeper than its source
             cell["source"] = "".join(cell["source"]).replace("](../book/", "](../../")
     first = cells[0]["source"].splitlines()
-    cells[0]["source"] = "\n".join([f"{first[0]}: {subject}", *first[1:]])
+    cells[0]["source"] = "\n".join([f"{first[0]}: {subject}" if subject else first[0], *first[1:]])
     return {**executed, "cells": [cell for section in sections(cells) for cell in told(section)]}
 
 
@@ -137,13 +149,15 @@ def told(section: list[dict]) -> list[dict]:
     return [cell for cell in section if not any(cell is each for each in empty)]
 
 
-def fill_contents(toc: Path, pages: list[str]) -> None:
-    """Enter the pages of the run into the parts of the contents by their stage; no part is empty."""
+def fill_contents(toc: Path, pages: Mapping[str, str]) -> None:
+    """Enter the pages of the run, each with its title, into the parts of the contents by their stage; no part is empty.
+
+    They stand before the chapters that a part has of itself.
+    """
     contents = yaml.safe_load(toc.read_text())
     for part in contents["parts"]:
-        if part["caption"] in PARTS.values():
-            here = [page for page in pages if PARTS.get(stage_of(page), "Results") == part["caption"]]
-            part["chapters"] = [entry(page) for page in here]
+        here = [page for page in pages if PARTS[stage_of(page)] == part["caption"]]
+        part["chapters"] = [entry(page, pages[page]) for page in here] + part["chapters"]
     contents["parts"] = [part for part in contents["parts"] if part["chapters"]]
     toc.write_text(yaml.safe_dump(contents, sort_keys=False))
 
@@ -153,11 +167,9 @@ def stage_of(page: str) -> str:
     return page.split("/")[1]
 
 
-def entry(page: str) -> dict:
-    """A page in the contents: under its cohort's or model's name where a part has one page for each."""
-    if stage_of(page) != run_profile.EVALUATION:
-        return {"file": page, "title": subject(stage_of(page), page.rsplit("/", 1)[-1])}
-    return {"file": page}
+def entry(page: str, subject: str) -> dict:
+    """A page in the contents, under the name of what it is about; the one page of a stage under its own heading."""
+    return {"file": page, "title": subject} if subject else {"file": page}
 
 
 def headline(run: Path) -> str:

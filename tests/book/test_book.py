@@ -15,11 +15,10 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 KNN = "notebooks/3_knn_evaluation/nsclc_radiomics.html"
+BOARD = "notebooks/7_leaderboard/leaderboard.html"
 QUICK = yaml.safe_load((ROOT / "workflow" / "config" / "quick.yaml").read_text(encoding="utf-8"))["pages"]
-CURATED = [f"notebooks/1_data_curation/{cohort}.html" for cohort in QUICK["1_data_curation"]]
-EXTRACTED = [f"notebooks/2_embedding_extraction/{model}.html" for model in QUICK["2_embedding_extraction"]]
-ROBUST = [f"notebooks/4_robustness/{cohort}.html" for cohort in QUICK["4_robustness"]]
-LOOKED = [f"notebooks/5_saliency/{model}.html" for model in QUICK["5_saliency"]]
+STAGES = {stage: [f"notebooks/{stage}/{page}.html" for page in given] for stage, given in QUICK.items()}
+CURATED, EXTRACTED = STAGES["1_data_curation"], STAGES["2_embedding_extraction"]
 REPOSITORY = "https://github.com/tumorbench/tumorbench"
 MAX_BYTES = 3_000_000  # of a page with all it loads
 CONTRAST = 4.5  # WCAG 2.2, level AA, for text of normal size
@@ -29,19 +28,28 @@ def pages():
     """Pages of the quick book, the first page first."""
     contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
     chapters = [chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]
-    return [f"{page}.html" for page in (contents["root"], *chapters)] + [*CURATED, *EXTRACTED, KNN, *ROBUST, *LOOKED]
+    return [f"{page}.html" for page in (contents["root"], *chapters)] + [
+        page for some in STAGES.values() for page in some
+    ]
 
 
 @pytest.fixture(
     scope="module",
-    params=[(page, width, theme) for page in pages() for width in (1280, 390) for theme in ("light", "dark")],
-    ids=lambda given: "-".join(map(str, (*Path(given[0]).with_suffix("").parts[-2:], *given[1:]))),
+    params=[(page, width) for page in pages() for width in (1280, 390)],
+    ids=lambda given: "-".join(map(str, (*Path(given[0]).with_suffix("").parts[-2:], given[1]))),
 )
-def opened(visit, request):
-    """Every page at the width of a desktop and of a phone, in the light and in the dark."""
-    page, width, theme = request.param
-    with visit(page, width, theme) as visited:
+def loaded(visit, request):
+    """Every page at the width of a desktop and of a phone."""
+    with visit(*request.param) as visited:
         yield visited
+
+
+@pytest.fixture(scope="module", params=["light", "dark"])
+def opened(loaded, request):
+    """Every page at both widths, in the light and then in the dark, as when the reader's system changes at dusk."""
+    loaded.page.emulate_media(color_scheme=request.param)
+    loaded.page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=request.param)
+    return loaded
 
 
 @pytest.fixture
@@ -298,11 +306,11 @@ def test_the_trained_encoder_is_not_called_untrained(visit):
         assert any("PHANTOM" in text for text in shown.page.locator("figcaption").all_inner_texts())
 
 
-@pytest.mark.parametrize(("stage", "shown"), [("4_robustness", ROBUST), ("5_saliency", LOOKED)])
-def test_pages_of_later_stages_stand_in_the_menu_in_the_order_of_the_profile(knn, site, stage, shown):
+@pytest.mark.parametrize("stage", list(STAGES)[2:])
+def test_pages_of_later_stages_stand_in_the_menu_in_the_order_of_the_profile(knn, site, stage):
     links = knn.locator(f".bd-sidebar-primary a[href*='{stage}']")
     found = [urljoin(knn.url, link.get_attribute("href")).removeprefix(site) for link in links.all()]
-    assert found == shown and len(found) == {"4_robustness": 3, "5_saliency": 2}[stage]
+    assert found == [page for page in STAGES[stage] if page != KNN]  # a page's link to itself has no address
 
 
 @pytest.mark.parametrize("cohort", ["phantom", "phantom_retest"])
@@ -338,7 +346,7 @@ def test_the_sliders_of_the_viewer_of_a_map_change_what_it_says(visit):
 
 
 def test_no_hidden_code_without_output_is_left(html):
-    for page in [*CURATED, *EXTRACTED, *ROBUST, *LOOKED]:
+    for page in [page for stage, some in STAGES.items() for page in some if stage != "3_knn_evaluation"]:
         source = (html / "_sources" / page.replace(".html", ".ipynb")).read_text(encoding="utf-8")
         cells = json.loads(source)["cells"]
         begin = next(number for number, cell in enumerate(cells) if "".join(cell["source"]).startswith("## "))

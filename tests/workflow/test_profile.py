@@ -44,16 +44,18 @@ def test_cohorts_variants_and_sources_are_known(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_models_of_a_page_come_from_the_sources_of_its_cohort(name):
+def test_tables_of_a_page_are_published_or_extracted_for_each_of_its_cohorts(name):
     profile = run_profile.load(name)
-    evaluated = [each for each in pages(profile) if each[0] == run_profile.EVALUATION]
-    assert evaluated
-    for stage, page, given in evaluated:
-        there = set().union(*(TABLES[source] for source in profile["cohorts"][given["cohort"]]["sources"]))
+    reading = [each for each in pages(profile) if each[0] in run_profile.OF_TABLES]
+    assert {stage for stage, _, _ in reading} == set(run_profile.OF_TABLES)
+    for stage, page, given in reading:
         used = defaults(stage) | given
-        wanted = [*used["models"], *used["controls"]]
-        assert set(wanted) <= there, (stage, page)
+        wanted = [*used["models"], *used.get("controls", [])]
         assert len(wanted) == len(set(wanted)), (stage, page)
+        for cohort in run_profile.cohorts_of(given):
+            made = [table for table, maker in run_profile.tables(profile, cohort).items() if maker]
+            sources = profile["cohorts"][cohort].get("sources", [])
+            assert set(wanted) <= set(made).union(*(TABLES[source] for source in sources)), (stage, page, cohort)
         assert given["models"], (stage, page)
 
 
@@ -71,7 +73,8 @@ def test_parameters_of_a_page_are_parameters_of_its_notebook(name):
 def test_every_cohort_has_a_page_of_curation(name):
     profile = run_profile.load(name)
     assert set(profile["pages"][run_profile.CURATION]) == set(profile["cohorts"])
-    assert {cohort.id for cohort in STUDY} | {"phantom", "phantom_retest", "lung_ct"} <= set(profile["cohorts"])
+    open_ones = {"phantom", "phantom_retest", "phantom_a", "phantom_b", "lung_ct"}
+    assert {cohort.id for cohort in STUDY} | open_ones <= set(profile["cohorts"])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -128,7 +131,7 @@ def test_what_a_page_of_curation_reads_and_writes(profile, reads, writes):
 def test_a_page_of_evaluation_reads_embeddings_and_writes_results_alone():
     page = run_profile.EVALUATION, "nsclc_radiomics"
     read = run_profile.inputs(GOOD, *page)
-    assert read.pop("annotations") == "annotations/nsclc_radiomics.csv"
+    assert read.pop("annotations_nsclc_radiomics") == "annotations/nsclc_radiomics.csv"
     expected = {f"embeddings/nsclc_radiomics/{table}.parquet" for table in published.tables(["registry"])}
     assert set(read.values()) == expected and len(expected) == 5
     assert run_profile.files(GOOD, *page) == []
@@ -138,7 +141,7 @@ def test_a_page_of_evaluation_reads_embeddings_and_writes_results_alone():
 
 def as_much(name, value, there):
     """Whether a larger profile has all of a parameter; any table of a model stands for another, as trained ones do."""
-    if name in ("most", "steps", "twins", "trials"):
+    if name in ("most", "steps", "twins", "trials", "k_max", "draws", "repeats"):
         return there >= value
     if name == "twin_cohorts":  # none named: all
         return not there or set(value) <= set(there)
@@ -219,11 +222,11 @@ def test_defaults_of_extraction_are_those_that_table_names_are_told_by():
 def later(config, tmp_path, monkeypatch):
     """Empty notebooks of all stages beside the profiles of a test, and a function that loads one of them."""
     (tmp_path / "notebooks").mkdir()
-    for path in [*run_profile.NOTEBOOKS.glob("*.ipynb"), Path("4_robustness.ipynb"), Path("5_saliency.ipynb")]:
+    for path in run_profile.NOTEBOOKS.glob("*.ipynb"):
         (tmp_path / "notebooks" / path.name).write_text("{}")
     monkeypatch.setattr(run_profile, "NOTEBOOKS", tmp_path / "notebooks")
 
-    def load(robustness=None, saliency=None):
+    def load(robustness=None, saliency=None, **others):
         pages = {
             run_profile.CURATION: {name: {"cohort": name} for name in ("phantom", "rider", "lung_ct")},
             run_profile.EXTRACTION: {
@@ -239,6 +242,7 @@ def later(config, tmp_path, monkeypatch):
             },
             run_profile.ROBUSTNESS: robustness or {},
             run_profile.SALIENCY: saliency or {},
+            **others,
         }
         cohorts = {"phantom": None, "rider": {"sources": ["released"]}, "lung_ct": None}
         config("later", {"cohorts": cohorts, "pages": pages})
@@ -347,6 +351,68 @@ def test_pages_lose_what_needs_weights_that_are_not_installed(later, monkeypatch
     assert kept == {"phantom": ["suprem.authors.untrained", "volume"], "rider": ROBUST["rider"]["models"]}
 
 
+SITES = {
+    "page": "mine",
+    "title": "endpoint",
+    "cohorts": ["phantom", "rider"],
+    "models": ["random_encoder.benchmark.untrained"],
+}
+BOARD = {run_profile.LEADERBOARD: {"leaderboard": {}}}
+
+
+def test_a_page_of_several_cohorts_reads_the_tables_of_each_and_is_told_its_sources(later):
+    profile = later(**{run_profile.EXTERNAL: {"mine": SITES}})
+    read = set(run_profile.inputs(profile, run_profile.EXTERNAL, "mine").values())
+    assert read == {
+        *(f"results/{run_profile.CURATION}/{cohort}.csv" for cohort in ("phantom", "rider")),
+        f"results/{run_profile.EXTRACTION}/random_encoder.csv",
+        "annotations/rider.csv",
+        *(f"embeddings/rider/{name}.parquet" for name in TABLES["released"]),
+    }
+    given = run_profile.parameters(profile, run_profile.EXTERNAL, "mine")
+    assert given == {"sources": {"rider": ["released"]}, "variants": {}, **SITES}
+    assert run_profile.files(profile, run_profile.EXTERNAL, "mine") == []
+
+
+def test_the_leaderboard_reads_the_results_of_every_other_page(later):
+    profile = later(ROBUST, LOOKS, **BOARD)
+    read = run_profile.inputs(profile, run_profile.LEADERBOARD, "leaderboard").values()
+    assert set(read) == {
+        f"results/{stage}/{page}.csv" for stage, page, _ in pages(profile) if stage != run_profile.LEADERBOARD
+    }
+    assert len(read) == 3 + 4 + 2 + 1 and run_profile.parameters(profile, run_profile.LEADERBOARD, "leaderboard") == {}
+
+
+@pytest.mark.parametrize(
+    ("stage", "page", "given", "told"),
+    [
+        (run_profile.EXTERNAL, "other", SITES, "a page bears the name of its parameter page"),
+        (run_profile.EXTERNAL, "mine", SITES | {"cohorts": ["phantom", "dlcs"]}, "its cohort is not among"),
+        (run_profile.EXTERNAL, "mine", SITES | {"cohorts": []}, "its cohort is not among"),
+        (run_profile.EXTERNAL, "mine", SITES | {"models": ["volume"]}, "makes its models ['volume']. There are: fmcib"),
+        (run_profile.EXTERNAL, "mine", SITES | {"models": []}, "makes its models []"),
+        (run_profile.ALIGNMENT, "phantom", {"cohort": "phantom", "models": ["fmcib"]}, "models ['fmcib']. There are"),
+        (run_profile.BEYOND, "phantom", {"cohort": "rider", "models": ["fmcib"]}, "bears the name of its cohort"),
+        (run_profile.LEADERBOARD, "mine", {}, "its one page is called leaderboard"),
+    ],
+)
+def test_a_mistake_in_a_page_of_comparison_is_told(later, stage, page, given, told):
+    with pytest.raises(SystemExit) as error:
+        later(**{stage: {page: given}})
+    assert told in str(error.value)
+
+
+def test_pages_of_comparison_lose_the_tables_whose_weights_are_not_installed(later, monkeypatch):
+    monkeypatch.setattr(run_profile.models, "installed", lambda model: model.id != "astra")
+    alone = {"lung_ct": {"cohort": "lung_ct", "models": ["astra.benchmark"]}}
+    aligned = {"phantom": {"cohort": "phantom", "models": ["volume", "astra.benchmark"]}}
+    sites = {"mine": SITES | {"cohorts": ["phantom", "lung_ct"], "models": ["astra.benchmark"]}}
+    given = {run_profile.ALIGNMENT: aligned | alone, run_profile.EXTERNAL: sites}
+    found = later(**given, **BOARD)["pages"]
+    assert found[run_profile.ALIGNMENT] == {"phantom": {"cohort": "phantom", "models": ["volume"]}}
+    assert found[run_profile.EXTERNAL] == {} and found[run_profile.LEADERBOARD] == BOARD[run_profile.LEADERBOARD]
+
+
 def test_tables_that_are_lost_are_neither_stressed_nor_mapped_beside_others(later, monkeypatch):
     stressed = ["astra.benchmark", "suprem.authors.untrained"]
     beside = ["astra.benchmark", "astra.benchmark.untrained", "random_encoder.benchmark.untrained"]
@@ -427,8 +493,10 @@ def test_full_extracts_the_ten_models_with_their_weights():
 
 def test_released_runs_ten_models_on_six_cohorts():
     given = run_profile.load("released")["pages"][run_profile.EVALUATION]
-    assert set(given) == set(published.RELEASED) - {"rider"}  # it has no endpoint
-    assert all({model.id for model in TEN} <= set(each["models"]) for each in given.values())
+    assert set(given) - set(published.RELEASED) == {"phantom_a", "phantom_b"}
+    studied = {cohort: each for cohort, each in given.items() if cohort in published.RELEASED}
+    assert set(studied) == set(published.RELEASED) - {"rider"}  # it has no endpoint
+    assert all({model.id for model in TEN} <= set(each["models"]) for each in studied.values())
 
 
 def test_merge_lays_mappings_over_each_other_key_by_key():
@@ -484,8 +552,8 @@ RENAMED = {"3_knn_evaluation": {"mine": {"cohort": "nsclc_radiomics", "models": 
     [
         ({"extends": "good", "page": {}}, "unknown keys ['page']"),
         ({"extends": "good", "cohorts": COHORT}, "cohort nsclc_radiomics: unknown keys ['source']"),
-        (WITHOUT_SOURCES, "page 3_knn_evaluation/luna16: cohort luna16 has no sources of embeddings"),
-        (WITHOUT_SOURCES | {"cohorts": {"luna16": {"sources": []}}}, "cohort luna16 has no sources of embeddings"),
+        (WITHOUT_SOURCES, "page 3_knn_evaluation/luna16: no page of 2_embedding_extraction makes its models ['fmcib']"),
+        (WITHOUT_SOURCES | {"cohorts": {"luna16": {"sources": []}}}, "makes its models ['fmcib']. There are: "),
         ({"extends": "good", "pages": {"9_nothing": {}}}, "no notebook 9_nothing.ipynb"),
         ({"extends": "good", "pages": PAGE}, "page 3_knn_evaluation/luna16: its cohort is not among"),
         ({"extends": "good", "pages": {"3_knn_evaluation": {"luna16": None}}}, "page 3_knn_evaluation/luna16"),

@@ -17,6 +17,7 @@ from tumorbench_utils.models import MODELS, TEN
 
 ROOT = Path(__file__).parents[2]
 STAGE, CURATION, EXTRACTION = "3_knn_evaluation", "1_data_curation", "2_embedding_extraction"
+RESULTS = stage_book.PARTS[STAGE]
 ROBUSTNESS, SALIENCY = "4_robustness", "5_saliency"
 SOURCE = json.loads((ROOT / "notebooks" / f"{STAGE}.ipynb").read_text())
 OUTPUT = {"output_type": "stream", "name": "stdout", "text": ["what the run printed\n"]}
@@ -180,13 +181,13 @@ def test_the_book_holds_the_prose_and_the_page(book):
 def test_contents_are_filled_and_name_only_what_is_there(book):
     contents = yaml.safe_load((book / "_toc.yml").read_text())
     parts = {part["caption"]: [chapter["file"] for chapter in part["chapters"]] for part in contents["parts"]}
-    assert parts["Results"] == [f"notebooks/{STAGE}/nsclc_radiomics"]
+    assert parts[RESULTS] == [f"notebooks/{STAGE}/nsclc_radiomics"]
     for file in [contents["root"], *(file for files in parts.values() for file in files)]:
         assert any((book / f"{file}{suffix}").is_file() for suffix in (".md", ".ipynb")), file
     kept = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())["parts"]
     # a part without a page is none
     assert [part["caption"] for part in contents["parts"]] == [
-        part["caption"] for part in kept if part["chapters"] or part["caption"] == "Results"
+        part["caption"] for part in kept if part["chapters"] or part["caption"] == RESULTS
     ]
 
 
@@ -218,10 +219,10 @@ def test_pages_are_in_the_part_of_their_stage_under_the_names_of_their_subjects(
     assert parts["The embeddings"] == [
         {"file": f"notebooks/{EXTRACTION}/{model}", "title": MODELS.get(model).title} for model in EXTRACTED
     ]
-    assert parts["Results"] == [{"file": f"notebooks/{STAGE}/nsclc_radiomics"}]
-    later = ("Would it survive?", "Where does it look?")
-    known = [part["caption"] for part in yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())["parts"]]
-    assert list(parts) == [caption for caption in known if caption not in later]
+    assert parts[RESULTS] == [{"file": f"notebooks/{STAGE}/nsclc_radiomics", "title": "NSCLC-Radiomics"}]
+    known = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())["parts"]
+    filled = ("The data", "The embeddings", RESULTS)
+    assert list(parts) == [part["caption"] for part in known if part["chapters"] or part["caption"] in filled]
     for part, heading in (("The data", "Data curation"), ("The embeddings", "Embedding extraction")):
         for chapter in parts[part]:
             page = json.loads((book / f"{chapter['file']}.ipynb").read_text())
@@ -244,13 +245,36 @@ def test_pages_of_robustness_and_saliency_follow_the_results_under_their_subject
     monkeypatch.setattr(stage_book, "ROOT", root)
     book = stage_book.stage(tmp_path, profile)
     parts = {part["caption"]: part["chapters"] for part in yaml.safe_load((book / "_toc.yml").read_text())["parts"]}
-    assert list(parts)[1:4] == ["Results", "Would it survive?", "Where does it look?"]
+    assert list(parts)[2:5] == [RESULTS, "Would it survive?", "Where does it look?"]
     titles = {ROBUSTNESS: COHORTS.get("phantom_retest").title, SALIENCY: MODELS.get("astra").title}
     for stage, caption in ((ROBUSTNESS, "Would it survive?"), (SALIENCY, "Where does it look?")):
         (page,) = stages[stage]
         assert parts[caption] == [{"file": f"notebooks/{stage}/{page}", "title": titles[stage]}]
         shown = json.loads((book / "notebooks" / stage / f"{page}.ipynb").read_text())
         assert text(shown["cells"][0]).splitlines()[0].endswith(f": {titles[stage]}")
+
+
+def test_a_page_of_cohorts_bears_its_title_and_the_page_of_the_whole_run_its_own_heading(tmp_path, monkeypatch):
+    root, external, board = tmp_path / "root", "3c_external_validation", "7_leaderboard"
+    shutil.copytree(ROOT / "notebooks", root / "notebooks")
+    (root / "book").symlink_to(ROOT / "book")
+    profile = prepared(tmp_path, nsclc_radiomics=ONE_MODEL)
+    for stage, page, given in ((external, "mine", {"title": "malignancy of nodules"}), (board, "leaderboard", {})):
+        (root / "notebooks" / f"{stage}.ipynb").write_text(json.dumps(SOURCE))
+        (tmp_path / "notebooks" / stage).mkdir()
+        (tmp_path / "notebooks" / stage / f"{page}.ipynb").write_text(json.dumps(executed_notebook()))
+        profile["pages"][stage] = {page: given}
+    monkeypatch.setattr(stage_book, "ROOT", root)
+    book = stage_book.stage(tmp_path, profile)
+    parts = {part["caption"]: part["chapters"] for part in yaml.safe_load((book / "_toc.yml").read_text())["parts"]}
+    assert parts["In another hospital"] == [{"file": f"notebooks/{external}/mine", "title": "malignancy of nodules"}]
+    assert parts["The answer"] == [{"file": f"notebooks/{board}/leaderboard"}, {"file": "which_model"}]
+    heads = [
+        text(json.loads((book / "notebooks" / stage / f"{page}.ipynb").read_text())["cells"][0]).splitlines()[0]
+        for stage, page in ((external, "mine"), (board, "leaderboard"))
+    ]
+    own = text(SOURCE["cells"][0]).splitlines()[0]
+    assert heads == [f"{own}: malignancy of nodules", own]
 
 
 def links_of(page):

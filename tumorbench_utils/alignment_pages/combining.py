@@ -27,7 +27,7 @@ def combined(
 
     ``vectors`` has (n, d) by model, ``labels`` (n,) 0, 1 or NaN (left out and counted), ``patients`` (n,). The table is
     that of :func:`ensembles.compared` with a ``title``. It is None where nothing can be combined; the sentence then
-    says why.
+    says why. ``draws`` are raised to what Holm's correction asks for: with fewer, no difference could be significant.
     """
     if len(vectors) < 2:
         return None, f"No ensembles: they need two models at least, and this page has {len(vectors)}."
@@ -40,7 +40,8 @@ def combined(
         found = ensembles.evaluate(some, labels[known], patients[known], seed=seed)
     except (ensembles.EnsembleError, knn.KNNError, statistics.LabelError) as error:
         return None, f"No ensembles: {error}."
-    table = ensembles.compared(found, patients[known], draws, seed)
+    compared = len(found) - 2  # all but the reference and the oracle; p is never below 2 / (draws + 1)
+    table = ensembles.compared(found, patients[known], max(draws, int(2 * compared / LEVEL)), seed)
     table.insert(1, "title", table["name"].map({**ENSEMBLES, **titles}))
     return table, _said(found, patients[known], (~known).sum(), len(vectors))
 

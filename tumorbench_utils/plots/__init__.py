@@ -2,7 +2,9 @@
 
 ``base`` has the style and what every page uses, ``selection``, ``slices`` and ``curation`` the figures of data
 curation, ``extraction`` those of a model's page, ``evaluation`` those of the kNN stage, ``robustness`` and ``stress``
-those of robustness, ``saliency``, ``focusing`` and ``viewer`` those of saliency.
+those of robustness, ``saliency``, ``focusing`` and ``viewer`` those of saliency. Figures that only one room of pages
+draws are taken from their modules: ``probes``, ``survival``, ``external``, ``alignment``, ``ensembles``,
+``leaderboard``, and ``sortable``, the table of the leaderboard.
 """
 
 from .base import (

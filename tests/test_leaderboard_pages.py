@@ -1,0 +1,421 @@
+"""The page of the leaderboard, from small results of a run: sources stay apart, sentences are of the numbers."""
+
+import csv
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from tumorbench_utils import artefacts, embeddings, exchange, knn, published, statistics
+from tumorbench_utils import leaderboard_pages as pages
+from tumorbench_utils.leaderboard_pages import choosing, gathering, showing, standing
+from tumorbench_utils.leaderboard_pages.findings import shown_rows
+from tumorbench_utils.models import TEN
+
+LABELS = np.tile([0, 1], 20)
+PEOPLE = [f"P{number:02}" for number in range(40)]
+SPLITS = [np.random.default_rng(seed).permutation(40)[:16] for seed in range(3)]
+ENCODERS = {"astra.benchmark": 1.2, "random_encoder.benchmark.untrained": 0.1, "volume": 1.6}
+TITLES = {
+    "astra.benchmark": "Astra (third-party copy)",
+    "random_encoder.benchmark.untrained": "Random encoder (untrained ResNet-18)",
+    "volume": "Tumour volume",
+}
+
+
+def put_result(run, stage, name, frame, inputs=()):
+    path = run / "results" / stage / f"{name}.csv"
+    return artefacts.write_csv(path, frame, artefacts.provenance({}, dict(inputs)))
+
+
+def table_of(run, cohort, name, title, **given):
+    """An embedding table with its provenance, and its hash."""
+    about = {
+        "model": name.split(".")[0],
+        "title": title,
+        "recipe": "benchmark",
+        "control": None,
+        "source": "extraction",
+    }
+    kind = "random" if "untrained" in name else "pretrained"
+    about |= {"weights": {"kind": kind} if "." in name else None} | given
+    path = embeddings.path_of(run, cohort, name)
+    embeddings.write(path, PEOPLE, np.ones((40, 2), np.float32), {"parameters": about, "inputs": {}})
+    return {path.name: artefacts.sha256_of(path)}
+
+
+def evaluated(run, cohort, tables, seed=0, variant="paper"):
+    """Predictions and the kNN page's results of tables {name: (effect, title, provenance)}."""
+    rng, rows, inputs = np.random.default_rng(seed), [], {}
+    for name, (effect, title, given) in tables.items():
+        inputs |= table_of(run, cohort, name, title, **given)
+        score = LABELS * effect + rng.normal(size=40)
+        parts = [
+            pd.DataFrame({"split": number, "row": test, "label": LABELS[test], "probability": score[test], "k": 5})
+            for number, test in enumerate(SPLITS)
+        ]
+        frame = pd.concat(parts, ignore_index=True).assign(protocol="grouped")
+        frame["sample_id"] = frame["patient_id"] = np.array(PEOPLE)[frame["row"]]
+        artefacts.write_parquet(knn.path_of(run, cohort, name), frame, {})
+        aucs = [statistics.auc(part["label"].to_numpy(), part["probability"].to_numpy()) for part in parts]
+        low, high = np.mean(aucs) - 0.1, np.mean(aucs) + 0.1
+        rows.append((name, "grouped", "grouped", np.mean(aucs), low, high, title, cohort, variant, 40, False))
+    columns = ["model", "protocol", "series", "auc", "low", "high", "title", "cohort", "variant", "n", "control"]
+    put_result(run, "3_knn_evaluation", cohort, pd.DataFrame(rows, columns=columns), inputs)
+
+
+def phantoms(run):
+    for seed, cohort in enumerate(("phantom_a", "phantom_b")):
+        evaluated(run, cohort, {name: (effect, TITLES[name], {}) for name, effect in ENCODERS.items()}, seed)
+
+
+REGISTRY = {"model": "fmcib", "recipe": "authors", "source": "registry", "weights": None}
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """A run as the quick profile makes it: phantoms of two sites, one cohort of patients with a control."""
+    run = tmp_path_factory.mktemp("quick")
+    phantoms(run)
+    real = {
+        "fmcib_authors": (0.3, "FMCIB (own recipe)", REGISTRY),
+        "fmcib_authors_shuffled_roi": (0.6, "tumour shuffled", REGISTRY | {"control": "shuffled_roi"}),
+    }
+    evaluated(run, "nsclc_radiomics", real, 2)
+    rows = [("phantom_retest", "retest", "astra.benchmark", quantity, value)
+            for quantity, value in (("identification rate", 0.75), ("identification rate, low", 0.5),
+                                    ("identification rate, high", 0.9))]  # fmt: skip
+    columns = ["cohort", "part", "embedding", "quantity", "value"]
+    inputs = table_of(run, "phantom_retest", "astra.benchmark", TITLES["astra.benchmark"])
+    inputs = {f"phantom_retest/{name}": digest for name, digest in inputs.items()}
+    put_result(run, "4_robustness", "phantom_retest", pd.DataFrame(rows, columns=columns), inputs)
+    return run
+
+
+@pytest.fixture(scope="module")
+def board(quick):
+    return pages.gathered(quick, draws=200)
+
+
+# Sources
+
+
+def test_the_study_the_patients_and_the_phantoms_are_ranked_apart(board):
+    assert [each.group for each in board.standings] == ["as published", "this run, patients", "this run, phantoms"]
+    study, patients, computed = board.standings
+    assert set(study.models.values()) == {model.id for model in TEN}
+    assert set(patients.models) == {"fmcib_authors", "fmcib_authors_shuffled_roi"}
+    assert set(computed.models) == set(ENCODERS) and list(computed.cohorts) == ["phantom_a", "phantom_b"]
+    assert (study.mark, patients.mark, computed.mark) == ("", "", "phantom, partly untrained")
+
+
+def test_ranks_of_the_study_are_those_of_its_published_auc():
+    study = pages.study()
+    figures = published.figures("auc").pivot(index="model", columns="cohort", values="auc")
+    expected = figures.rank(ascending=False).mean(axis=1).sort_values()
+    found = study.ranks.mean.set_index("model")["mean_rank"]
+    np.testing.assert_allclose(found.loc[expected.index], expected)
+    chi2, p = stats.friedmanchisquare(*figures.to_numpy())
+    assert (study.friedman.chi2, study.friedman.p) == pytest.approx((chi2, p))
+    assert study.sure is None and not study.pairs and "published no predictions" in study.lacking[0]
+
+
+def test_ranks_of_the_run_are_of_the_auc_of_its_predictions(quick, board):
+    computed = board.runs[1]
+    for cohort in ("phantom_a", "phantom_b"):
+        aucs = {}
+        for name in ENCODERS:
+            frame = pd.read_parquet(knn.path_of(quick, cohort, name))
+            each = [roc_auc_score(part["label"], part["probability"]) for _, part in frame.groupby("split")]
+            aucs[name] = np.mean(each)
+        cells = computed.ranks.cells.query("cohort == @cohort").set_index("model")
+        np.testing.assert_allclose(cells["auc"], pd.Series(aucs)[cells.index], atol=1e-6)
+        assert dict(cells["rank"]) == dict(pd.Series(aucs).rank(ascending=False))
+    assert set(computed.sure["model"]) == set(ENCODERS) and (computed.sure["low"] <= computed.sure["high"]).all()
+    assert len(computed.pairs["phantom_a"]) == 3
+
+
+def test_predictions_that_do_not_give_the_auc_of_the_record_are_not_drawn_from(quick):
+    table = pd.DataFrame({"table": list(ENCODERS), "cohort": "phantom_a.survival", "auc": 0.123})
+    drawn, lost = standing.drawn_of(table, quick, 20, 0)
+    assert drawn == {} and "phantom_a.survival: no predictions that give this AUC" in lost[0]
+
+
+def test_predictions_of_other_samples_are_not_compared_in_pairs(quick):
+    frames = {name: standing._grouped(knn.path_of(quick, "phantom_a", name)) for name in ENCODERS}
+    frames["volume"] = frames["volume"].iloc[1:]
+    assert set(standing._alike(frames)) == set(ENCODERS) - {"volume"}
+    assert standing._alike({}) == {}
+
+
+def test_a_table_of_one_cohort_has_no_test_over_cohorts_and_says_so(board):
+    patients = board.runs[0]
+    assert patients.friedman is None and np.isnan(patients.difference)
+    assert any("3 models and 2 cohorts, there are 2 and 1" in words for words in patients.lacking)
+    assert pages.critical_shown(patients) is None and pages.trajectories_shown(patients) is None
+
+
+# Rows
+
+
+def test_rows_know_what_is_of_phantoms_what_is_a_control_and_why_a_value_is_missing(board):
+    rows = board.rows.set_index("table")
+    assert rows.loc["astra.benchmark", "auc_within_mark"] == "phantom" and rows.loc["astra.benchmark", "phantom_only"]
+    assert rows.loc["fmcib_authors", "auc_within_mark"] == "" and not rows.loc["fmcib_authors", "phantom_only"]
+    assert dict(rows["is_control"]) == {name: name not in ("astra.benchmark", "fmcib_authors") for name in rows.index}
+    assert list(rows.index[rows["untrained"]]) == ["random_encoder.benchmark.untrained"]
+    assert "scanned twice" in rows.loc["volume", "retest_identification_why"]
+    assert rows.loc["astra.benchmark", "retest_identification_why"] == ""
+    assert rows.loc["fmcib_authors_shuffled_roi", "title"] == "FMCIB, control: tumour shuffled"
+    assert rows.loc["volume", "tags"] == "phantom only, control"
+
+
+def test_patients_stand_above_phantoms_whatever_the_auc(board):
+    marks = list(board.rows["auc_within_mark"])
+    assert marks == ["", "", "phantom", "phantom", "phantom"]
+    for some in ("", "phantom"):
+        values = board.rows.loc[board.rows["auc_within_mark"] == some, "auc_within"]
+        assert values.is_monotonic_decreasing
+
+
+def test_intervals_are_those_of_the_value_and_a_mean_over_cohorts_has_none(board):
+    rows = board.rows.set_index("table")
+    one = rows.loc["fmcib_authors"]
+    assert (one["auc_within_low"], one["auc_within_high"]) == pytest.approx(
+        (one["auc_within"] - 0.1, one["auc_within"] + 0.1)
+    )
+    two = rows.loc["astra.benchmark"]
+    assert np.isnan(two["auc_within_low"]) and two["auc_within_worst_low"] == pytest.approx(
+        two["auc_within_worst"] - 0.1
+    )
+    assert (two["retest_identification_low"], two["retest_identification_high"]) == (0.5, 0.9)
+
+
+def test_titles_are_of_their_own():
+    same = {"title": "A", "recipe": "benchmark", "control": None, "model": "astra", "weights": "pretrained"}
+    records = [same | {"table": "one"}, same | {"table": "two"}, same | {"table": "x", "weights": "untrained"},
+               same | {"table": "y", "recipe": "authors"}]  # fmt: skip
+    assert gathering.titles_of(records) == {
+        "one": "A (one)", "two": "A (two)", "x": "A, untrained", "y": "A, authors' recipe"
+    }  # fmt: skip
+
+
+# What others contribute
+
+
+def test_a_contributed_record_is_ranked_with_the_others_and_takes_the_interval_away(quick, board, tmp_path):
+    record = next(each for each in board.records if each["table"] == "fmcib_authors")
+    measures = [each | {"value": 0.95, "low": 0.9, "high": 0.99} for each in record["measures"]]
+    theirs = record | {"table": "ct_fm.benchmark", "model": "ct_fm", "title": "CT-FM", "recipe": "benchmark",
+                       "contributor": "A hospital", "measures": measures}  # fmt: skip
+    exchange.write([theirs], tmp_path)
+    patients = pages.gathered(quick, [tmp_path], draws=50).runs[0]
+    assert patients.ranks.mean["model"].iloc[0] == "ct_fm.benchmark"
+    assert patients.sure is None and any("without the predictions" in words for words in patients.lacking)
+    assert set(patients.pairs["nsclc_radiomics"][["first", "second"]].to_numpy().ravel()) == {
+        "fmcib_authors", "fmcib_authors_shuffled_roi"
+    }  # fmt: skip
+
+
+def test_a_conflict_names_both_files(quick, board, tmp_path):
+    record = next(each for each in board.records if each["table"] == "fmcib_authors")
+    measures = [each | {"value": each["value"] + 0.01} for each in record["measures"]]
+    (path,) = exchange.write([record | {"measures": measures}], tmp_path)
+    with pytest.raises(exchange.ConflictError, match=re.escape(str(path))):
+        pages.gathered(quick, [tmp_path], draws=20)
+
+
+def test_a_record_of_an_earlier_result_does_not_stay(tmp_path):
+    phantoms(tmp_path)
+    stale = gathering._own(tmp_path) / "phantom_a" / "volume.paper.json"
+    assert stale.exists()
+    before = stale.stat().st_mtime_ns
+    assert gathering._own(tmp_path).is_dir() and stale.stat().st_mtime_ns == before
+    (tmp_path / "results" / "3_knn_evaluation" / "phantom_a.csv").unlink()
+    kept = {path.parent.name for path in gathering._own(tmp_path).rglob("*.json")}
+    assert not stale.exists() and kept == {"phantom_b"}
+
+
+# What is shown
+
+
+def test_every_figure_of_phantoms_says_so_and_published_ones_do_not(board):
+    draws = (pages.heat_shown, pages.trajectories_shown, pages.mean_shown, pages.critical_shown, pages.wins_shown)
+    for draw in draws:
+        shown = pages.each(draw, [board.study, board.runs[1]]).shown
+        computed = [each.caption.startswith("PHANTOM, PARTLY UNTRAINED: ") for each in shown]
+        assert computed.count(True) == 1 and computed[-1]
+        assert shown[0].caption.startswith("As published.") or draw is pages.wins_shown
+        assert "var(--tb-published" in shown[0].svg or draw is pages.wins_shown
+    assert pages.facets_shown(board.rows, board.mark).caption.startswith("PARTLY PHANTOM, PARTLY UNTRAINED: ")
+
+
+def test_daggers_stand_where_the_registry_says_so_and_never_on_untrained_weights(board):
+    study = board.study
+    assert showing._seen(study, "models_genesis", "luna16") and not showing._seen(study, "models_genesis", "dlcs")
+    assert showing._seen(study, "ct_fm", "luna16") and not showing._seen(study, "ct_fm", "dlcs")  # DLCS is not in IDC
+    assert not showing._seen(board.runs[1], "random_encoder.benchmark.untrained", "phantom_a")
+    assert pages.heat_shown(study).svg.count("†") == sum(
+        showing._seen(study, name, cohort) for name in study.order for cohort in study.cohorts
+    )
+
+
+def test_a_control_that_is_first_is_called_a_control(board):
+    words = pages.findings(board)
+    assert "FMCIB, control: tumour shuffled: a control, not a model." in words
+    first = pd.Series([name for best in showing.leaders(board.runs[1]).values() for name in best]).value_counts()
+    told = ", ".join(f"{TITLES[name]} on {count}" for name, count in first.items())
+    assert f"- PHANTOM, PARTLY UNTRAINED: this run, phantoms: first on 2 cohorts: {told}." in words
+    assert "- as published: first on 6 cohorts: FMCIB on 3, VISTA3D on 2, Models Genesis on 1." in words
+
+
+def test_wins_and_losses_of_a_pair_are_each_other_s(board):
+    table = showing.duels(board.runs[1]).set_index(["first", "second"])
+    for first, second in table.index:
+        assert table.loc[(first, second), "wins"] == table.loc[(second, first), "losses"]
+        assert table.loc[(first, second)].sum() == 2
+    decided = sum((each["p_holm"] < 0.05).sum() for each in board.runs[1].pairs.values())
+    assert table["wins"].sum() == decided
+
+
+def test_the_table_has_a_row_a_model_with_pretraining_in_words(board):
+    page = pages.table_shown(board, {"versions": {}}).html
+    assert page.count("<tr data-flags") == len(board.rows) == 5
+    words = shown_rows(board).set_index("table")["pretraining"]
+    assert words["volume"] == words["random_encoder.benchmark.untrained"] == "none"
+    assert words["astra.benchmark"].startswith("not excluded: ")
+
+
+def test_files_hold_the_rows_with_provenance_and_null_for_what_is_missing(quick, board):
+    record = artefacts.provenance({"draws": 200}, pages.inputs(board))
+    pages.save(board, record)
+    target = quick / "results" / "7_leaderboard"
+    whole = json.loads((target / "leaderboard.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    with open(target / "leaderboard.csv", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert whole["provenance"] == record and len(record["inputs"]) == len(board.records)
+    assert [row["table"] for row in whole["rows"]] == [row["table"] for row in rows] == list(board.rows["table"])
+    missing = next(row for row in whole["rows"] if row["table"] == "volume")
+    assert missing["kappa"] is None
+    ranks = pd.read_csv(target / "ranks.csv")
+    assert ranks["group"].value_counts().to_dict() == {
+        "as published": 60,
+        "this run, phantoms": 6,
+        "this run, patients": 2,
+    }
+    assert len(pd.read_csv(target / "pairs.csv")) == 7
+
+
+def test_a_run_without_results_shows_what_is_published_and_says_what_to_run(tmp_path):
+    board = pages.gathered(tmp_path / "empty", draws=20)
+    assert board.runs == [] and board.rows.empty and pages.table_shown(board, {}) is None
+    assert "3_knn_evaluation" in pages.nothing_yet(board) and "3_knn_evaluation" in pages.findings(board)
+    assert len(pages.each(pages.heat_shown, board.standings).shown) == 1
+    assert pages.each(pages.wins_shown, board.standings) is None and pages.merged_table(board) is None
+    assert pages.facets_shown(board.rows, board.mark) is None
+    pages.save(board, artefacts.provenance({}, pages.inputs(board)))
+    assert pd.read_csv(tmp_path / "empty" / "results" / "7_leaderboard" / "leaderboard.csv").empty
+
+
+def test_what_is_outside_of_the_block_is_listed_by_title(board):
+    cells = [(name, cohort) for name in ENCODERS for cohort in ("phantom_a", "phantom_b")] + [
+        ("radiomics", "phantom_a")
+    ]
+    table = pd.DataFrame(cells, columns=["table", "cohort"]).assign(auc=np.linspace(0.5, 0.9, len(cells)), phantom=True)
+    table = table.assign(model=table["table"].str.split(".").str[0], weights="none", control=None)
+    titles = TITLES | {"radiomics": "Radiomics"}
+    lost = pages.left_out(replace(board, runs=standing.runs(table, titles, board.run / "nowhere", 20, 0, 0.05)))
+    assert lost.to_dict("records") == [
+        {"group": "this run, phantoms", "what": "model", "name": "Radiomics", "reason": "has 1 of 2 cohorts"}
+    ]
+
+
+# Which model?
+
+
+def test_a_run_of_phantoms_and_one_cohort_names_no_model_for_patients(board):
+    words = pages.answers(board)
+    assert words.startswith("**This run names no model for patients.** 1 trained model was tested on patients")
+    assert "FMCIB 0.89 (0.87 to 0.90) on LUNA16 (0 of 9 others overlap)" in words
+    value = board.rows.set_index("table").loc["fmcib_authors", "auc_within"]
+    assert (
+        f"FMCIB (own recipe) {value:.2f} ({value - 0.1:.2f} to {value + 0.1:.2f}) on NSCLC-Radiomics, not named"
+        in words
+    )
+    assert "on PHANTOMS only, Astra (third-party copy) 75% of second scans found" in words
+    assert 250 <= len(words.split()) <= 350
+
+
+def test_an_empty_run_has_an_answer_of_the_same_length(tmp_path):
+    words = pages.which_model(tmp_path, draws=20)
+    assert words.startswith("**This run names no model for patients.** 0 trained models were tested")
+    assert 250 <= len(words.split()) <= 350 and words.count("As published:") == 5
+
+
+def external(rows):
+    columns = [
+        "page",
+        "endpoint",
+        "model",
+        "title",
+        "head",
+        "train",
+        "test",
+        "measure",
+        "value",
+        "low",
+        "high",
+        "n_train",
+        "n_test",
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    """A run on all cohorts of patients: one model is far above chance and controls, and holds on the other cohort."""
+    run = tmp_path_factory.mktemp("released")
+    tables = {
+        "vista3d.benchmark": (9.0, "VISTA3D", {}),
+        "pasta.benchmark": (0.0, "PASTA", {}),
+        "random_encoder.benchmark.untrained": (0.0, TITLES["random_encoder.benchmark.untrained"], {}),
+        "volume": (0.0, TITLES["volume"], {}),
+    }
+    for question in choosing.QUESTIONS:
+        for seed, cohort in enumerate(question.cohorts):
+            evaluated(run, cohort, tables, seed)
+        one, two = question.cohorts
+        rows = [(one, "paper", name, title, "knn", train, test, "auc_external", 0.9, 0.8, 0.95, 40, 40)
+                for name, (_, title, _) in tables.items() for train, test in ((one, two), (two, one))]  # fmt: skip
+        put_result(run, "3c_external_validation", one, external(rows))
+    return run
+
+
+def test_a_model_that_passes_every_rule_is_named_with_its_worst_auc(released):
+    words = pages.which_model(released, draws=300)
+    assert words.startswith("**This run supports, for at least one task: VISTA3D.**")
+    assert re.search(r"malignant\?\*\* This run: supports VISTA3D 1\.00 \(0\.90 to 1\.10\) on \S+ at worst\.", words)
+    assert "supports PASTA" not in words and "another hospital" not in words and "gain over" not in words
+    assert 250 <= len(words.split()) <= 350
+
+
+def test_without_an_external_test_it_is_not_named_and_the_reason_is_told_in_titles(tmp_path):
+    tables = {"vista3d.benchmark": (9.0, "VISTA3D", {}), "pasta.benchmark": (0.0, "PASTA", {}),
+              "volume": (0.0, "Tumour volume", {})}  # fmt: skip
+    evaluated(tmp_path, "luna16", tables)
+    words = pages.which_model(tmp_path, draws=300)
+    assert "**This run names no model for patients.** 2 trained models were tested" in words
+    assert "on LUNA16, not named: not held against an untrained encoder" in words and "another hospital" in words
+
+
+def test_reasons_name_titles_and_not_tables():
+    titles = {"fmcib_authors": "FMCIB", "volume": "Tumour volume", "fmcib_authors_x": "FMCIB, control"}
+    told = choosing._readable(
+        "worse than fmcib_authors_x on luna16, than volume; not held against tumour volume", titles
+    )
+    assert told == "worse than FMCIB, control on LUNA16, than Tumour volume; not held against tumour volume"

@@ -1,0 +1,110 @@
+"""What a page of external validation shows, in sentences made from its tables; and its tables, written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from .. import artefacts
+from ..plots import CHANCE
+from ..probes import external, external_scores
+from ..probes.external import Evaluated
+from .reading import Page
+from .showing import drops, interval, worst
+
+COLUMNS = ["page", "endpoint", "model", "title", "head", "train", "test", "measure", "value", "low", "high"]
+COLUMNS += ["n_train", "n_test"]
+KEPT = ["train", "test", "head", "fold", "sample_id", "patient_id", "label", "probability"]
+VOLUME = "volume"
+
+
+def findings(page: Page, scores: pd.DataFrame, apart: pd.DataFrame) -> str:
+    """A Markdown list: the worst case, the drops, what volume alone reaches, whether the cohorts can be told apart."""
+    ranking, lost = worst(page, scores), drops(page, scores)
+    best = ranking.iloc[0]
+    above = ranking[ranking["low"] > CHANCE]
+    points = [
+        f"Highest worst case: {best['title']} with the {best['head']}, {interval(best)} in {best['where']}. Worst "
+        f"cases with an interval above chance: {len(above)} of {len(ranking)} (model and head).",
+        _drops(lost),
+    ]
+    points += _against_volume(ranking)
+    points.append(_apart(page, apart))
+    mark = page.mark()
+    opening = f"{mark.upper()}: " if mark else ""
+    return "\n".join(f"- {opening}{point}" for point in points)
+
+
+def _drops(lost: pd.DataFrame) -> str:
+    sure = lost[lost["p_holm"] < 0.05]
+    worse, better = (sure["value"] < 0).sum(), (sure["value"] > 0).sum()
+    deepest = lost.loc[lost["value"].idxmin()]
+    return (
+        f"Against the same patients judged within their own cohort, the AUC changes by {lost['value'].mean():+.2f} on "
+        f"average over {len(lost)} comparisons; {worse} are drops and {better} gains beyond chance (Holm). Most is "
+        f"lost by {deepest['title']} with the {deepest['head']}: {interval(deepest, sign='+')}."
+    )
+
+
+def _against_volume(ranking: pd.DataFrame) -> list[str]:
+    """How many worst cases lie above that of volume with the same head."""
+    points = []
+    for head, rows in ranking.groupby("head", sort=True):
+        control, others = rows[rows["model"] == VOLUME], rows[rows["model"] != VOLUME]
+        if len(control) and len(others):
+            value = control["value"].iloc[0]
+            points.append(
+                f"With the {head}, {(others['value'] > value).sum()} of {len(others)} embeddings have a higher worst "
+                f"case than tumour volume alone ({interval(control.iloc[0])})."
+            )
+    return points
+
+
+def _apart(page: Page, apart: pd.DataFrame) -> str:
+    most = apart.loc[apart["value"].idxmax()]
+    told = apart[apart["low"] > CHANCE]
+    return (
+        f"{len(told)} of {len(apart)} embeddings tell the cohorts apart with an interval above chance, best of all "
+        f"{most['title']} ({page.names[most['first']]} or {page.names[most['second']]}: {interval(most)})."
+    )
+
+
+def results(page: Page, scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores as a run keeps them, tidy: ``COLUMNS``."""
+    return scores.assign(page=page.id, endpoint=page.endpoint)[COLUMNS]
+
+
+def predictions_path(run: str | Path, page: str, model: str) -> Path:
+    """Where a run keeps the predictions of a model on a page of external validation."""
+    return Path(run) / "predictions" / "external" / page / f"{model}.parquet"
+
+
+def save(
+    run: str | Path,
+    page: Page,
+    found: Evaluated,
+    scores: pd.DataFrame,
+    apart: pd.DataFrame,
+    record: Mapping,
+    draws: int,
+    seed: int = 0,
+) -> None:
+    """Predictions a model, and tables of the page: drops with p, cohorts told apart, drift, calibration, choices, left
+    out; last ``<page>.csv``, the scores."""
+    for model, rows in found.predictions.groupby("model", sort=False):
+        table = rows[KEPT].reset_index(drop=True)
+        artefacts.write_parquet(predictions_path(run, page.id, model), table, record)
+    folder = Path(run) / "results" / "3c_external_validation"
+    parts = {
+        "drops": scores[scores["measure"] == "drop"].drop(columns="measure"),
+        "apart": apart,
+        "drift": external.drift(page.sites),
+        "calibration": external_scores.calibration(found.predictions, draws, seed),
+        "choices": found.choices,
+        "left_out": page.left_out,
+    }
+    for part, table in parts.items():
+        artefacts.write_csv(folder / f"{page.id}.{part}.csv", table, record)
+    artefacts.write_csv(folder / f"{page.id}.csv", results(page, scores), record)

@@ -1,0 +1,271 @@
+"""Tables and figures of external validation, with captions made from this run's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import combinations, permutations
+
+import pandas as pd
+
+from ..plots import Several, Shown
+from ..plots import external as figures
+from ..probes import external, external_scores
+from ..probes.external import Evaluated
+from .reading import Page
+
+HEAD = {"knn": "kNN", "linear": "linear probe"}
+MOST = 7  # models in one figure of a pair of cohorts
+TOLD = 8  # values in a caption
+
+
+def interval(row: Mapping, digits: int = 2, sign: str = "") -> str:
+    """``0.71 (0.60 to 0.81)`` of value, low, high."""
+    value, low, high = (f"{row[name]:{sign}.{digits}f}" for name in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+def _listed(words: Iterable[str]) -> str:
+    """The words of a caption, the first eight of many."""
+    words = list(words)
+    more = f"; and {len(words) - TOLD} more" if len(words) > TOLD else ""
+    return "; ".join(words[:TOLD]) + more
+
+
+def cohorts_table(page: Page) -> pd.DataFrame:
+    """One row a cohort: its rule, who is in it, and who was left out for which reason."""
+    rows = []
+    for site in page.sites:
+        out = page.left_out.query("cohort == @site.id")["reason"].value_counts()
+        volume = site.samples.get("volume_ml", pd.Series(dtype=float)).dropna()
+        rows.append(
+            {
+                "cohort": page.names[site.id],
+                "rule": page.rules[site.id],
+                "samples": len(site.samples),
+                "patients": site.samples["patient_id"].nunique(),
+                "positive": f"{site.labels.sum():,} ({site.labels.mean():.0%})",
+                "median volume (ml)": f"{volume.median():.3g}" if len(volume) else "–",
+                "left out": "; ".join(f"{n:,} {reason}" for reason, n in out.items()) or "none",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def cohorts_shown(page: Page) -> Shown:
+    """Class balance and tumour volumes of every cohort."""
+    told = "; ".join(
+        f"{row.cohort}: {row.samples:,} samples, {row.positive} positive, median volume {row.volume} ml"
+        for row in cohorts_table(page).rename(columns={"median volume (ml)": "volume"}).itertuples()
+    )
+    caption = (
+        "Samples of each cohort by class and, where volumes are known, the volume of every tumour (upright lines: "
+        f"medians). Another balance or other sizes are part of any drop. {told}."
+    )
+    figure = figures.sites({page.names[site.id]: site.samples for site in page.sites})
+    return Shown(figure, caption, f"Bars of class counts and dots of volumes by cohort. {told}.", page.mark({}))
+
+
+def apart_table(page: Page, draws: int, seed: int = 0) -> pd.DataFrame:
+    """AUC of a linear "which cohort?" by embedding and pair of cohorts: model, title, first, second, value, low, high,
+    n_first, n_second."""
+    rows = []
+    for (first, second), model in ((pair, model) for pair in combinations(page.sites, 2) for model in page.titles):
+        found = external_scores.aucs(external.which_site(first, second, model, seed=seed), draws, seed).iloc[0]
+        about = {"model": model, "title": page.titles[model], "first": first.id, "second": second.id}
+        ends = {name: found[name] for name in ("value", "low", "high")}
+        rows.append(about | ends | {"n_first": len(first.samples), "n_second": len(second.samples)})
+    return pd.DataFrame(rows)
+
+
+def apart_shown(page: Page, table: pd.DataFrame) -> Shown | Several:
+    """How well each embedding tells the cohorts apart."""
+    shown = []
+    for (first, second), rows in table.groupby(["first", "second"], sort=False):
+        pair = f"{page.names[first]} or {page.names[second]}?"
+        told = _listed(f"{row['title']} {interval(row)}" for row in rows.to_dict("records"))
+        caption = (
+            f"{pair} AUC of a linear classifier of the cohort, patients held out, with 95 % interval; dotted: an "
+            f"embedding that cannot tell. {told}."
+        )
+        figure = figures.forest(rows.assign(series=pair), "AUC for the cohort")
+        shown.append(Shown(figure, caption, f"Dot plot of AUC for the cohort. {told}.", page.mark()))
+    return shown[0] if len(shown) == 1 else Several(shown)
+
+
+def drift_table(page: Page) -> pd.DataFrame:
+    """What the scale of the training cohort makes of the features of the test cohort, in words of a page."""
+    table = external.drift(page.sites)
+    return pd.DataFrame(
+        {
+            "embedding": table["model"].map(page.titles),
+            "scaled by": table["train"].map(page.names),
+            "of": table["test"].map(page.names),
+            "shift (sd)": table["shift"],
+            "spread (sd)": table["spread"],
+            "beyond 3 sd": table["beyond"].map("{:.1%}".format),
+            "at home": table["beyond_train"].map("{:.1%}".format),
+        }
+    )
+
+
+def judged(page: Page, k_max: int, draws: int, seed: int, progress: Callable = iter) -> tuple[Evaluated, pd.DataFrame]:
+    """Predictions of both heads in all cohorts, and their scores (``external_scores.SCORES``) with a title."""
+    found = external.evaluate(page.sites, k_max=k_max, progress=progress)
+    table = external_scores.scores(found.predictions, draws, seed)
+    table.insert(1, "title", table["model"].map(page.titles))
+    return found, table
+
+
+def compared(page: Page, scores: pd.DataFrame) -> pd.DataFrame:
+    """One row a model, head and ordered pair: value, low, high with the suffixes _within and _external."""
+    keys = ["model", "title", "head", "test"]
+    parts = {name: scores[scores["measure"] == f"auc_{name}"] for name in ("within", "external")}
+    within = parts["within"][[*keys, "value", "low", "high"]]
+    elsewhere = parts["external"][[*keys, "train", "value", "low", "high"]]
+    both = elsewhere.merge(within, on=keys, suffixes=("_external", "_within"))
+    return both.assign(head=both["head"].map(HEAD))
+
+
+def compared_shown(page: Page, scores: pd.DataFrame) -> Several:
+    """Within and external AUC, a figure an ordered pair of cohorts, and at most seven models in it."""
+    table, shown = compared(page, scores), []
+    for train, test in permutations(page.names, 2):
+        rows = table[(table["train"] == train) & (table["test"] == test)]
+        models = list(dict.fromkeys(rows["model"]))
+        for some in (models[start : start + MOST] for start in range(0, len(models), MOST)):
+            shown.append(_pair_shown(page, rows[rows["model"].isin(some)], page.names[train], page.names[test]))
+    return Several(shown)
+
+
+def _pair_shown(page: Page, rows: pd.DataFrame, train: str, test: str) -> Shown:
+    told = "; ".join(
+        f"{row.title}, {row.head}: {row.value_within:.2f} within, {row.value_external:.2f} from {train}"
+        for row in rows.itertuples()
+    )
+    caption = (
+        f"AUC in {test}, of judges that learnt there (bars; patients held out in folds) and of judges that learnt in "
+        f"{train} (filled), with 95 % intervals. {told}."
+    )
+    mark = page.mark({model: page.titles[model] for model in rows["model"]})
+    return Shown(figures.slopes(rows, train, test), caption, f"Pairs of AUC joined by lines. {told}.", mark)
+
+
+def drops(page: Page, scores: pd.DataFrame) -> pd.DataFrame:
+    """The drops, one row a model, head and ordered pair, with p and p_holm."""
+    table = scores[scores["measure"] == "drop"]
+    return table.assign(head=table["head"].map(HEAD)).reset_index(drop=True)
+
+
+def drops_shown(page: Page, scores: pd.DataFrame) -> Several:
+    """External minus within, a figure an ordered pair."""
+    shown = []
+    for (train, test), rows in drops(page, scores).groupby(["train", "test"], sort=False):
+        sure = rows[rows["p_holm"] < 0.05]
+        counts = (
+            f"{(sure['value'] < 0).sum()} of {len(rows)} drops and {(sure['value'] > 0).sum()} gains are beyond chance"
+        )
+        learnt = f"{rows['n_train'].iloc[0]:,} samples of {page.names[train]}"
+        at_home = scores[(scores["measure"] == "auc_within") & (scores["test"] == test)]["n_train"].iloc[0]
+        told = _listed(f"{row['title']}, {row['head']} {interval(row, sign='+')}" for row in rows.to_dict("records"))
+        caption = (
+            f"AUC in {page.names[test]} of what learnt from {learnt}, minus AUC of what learnt from {at_home:,} "
+            f"samples of {page.names[test]} itself; 95 % intervals, the same patients drawn for both. Left of the line "
+            f"the other cohort teaches less. {counts} at 0.05 (Holm, all of the page). {told}."
+        )
+        figure = figures.forest(rows.assign(series=rows["head"]), "difference in AUC, external − within", 0.0)
+        shown.append(Shown(figure, caption, f"Dot plot of differences in AUC. {told}.", page.mark()))
+    return Several(shown)
+
+
+def drops_table(page: Page, scores: pd.DataFrame) -> pd.DataFrame:
+    """Within, external, drop and its p-values in words, one row a model, head and ordered pair."""
+    both = compared(page, scores).merge(drops(page, scores), on=["model", "title", "head", "train", "test"])
+    records = both.to_dict("records")
+    return pd.DataFrame(
+        {
+            "embedding": both["title"],
+            "head": both["head"],
+            "from": both["train"].map(page.names),
+            "in": both["test"].map(page.names),
+            "within": [interval(_of(row, "_within")) for row in records],
+            "external": [interval(_of(row, "_external")) for row in records],
+            "drop": [interval(row, sign="+") for row in records],
+            "p": both["p"],
+            "p (Holm)": both["p_holm"],
+        }
+    )
+
+
+def _of(row: Mapping, suffix: str) -> dict:
+    return {name: row[name + suffix] for name in ("value", "low", "high")}
+
+
+def rescaled_table(page: Page, found: Evaluated, scores: pd.DataFrame, draws: int, seed: int) -> pd.DataFrame:
+    """External AUC as it is, and if the test cohort were first moved onto the training cohort (transductive)."""
+    moved = external_scores.aucs(found.rescaled, draws, seed)
+    both = compared(page, scores)
+    both = both.merge(moved.assign(head=moved["head"].map(HEAD)), on=["model", "head", "train", "test"])
+    return pd.DataFrame(
+        {
+            "embedding": both["title"],
+            "head": both["head"],
+            "from": both["train"].map(page.names),
+            "in": both["test"].map(page.names),
+            "external": [interval(_of(row, "_external")) for row in both.to_dict("records")],
+            "moved onto the training cohort": [interval(row) for row in both.to_dict("records")],
+        }
+    )
+
+
+def calibration_table(page: Page, found: Evaluated, draws: int, seed: int) -> pd.DataFrame:
+    """Mean predicted probability against the share of positives, in another cohort."""
+    table = external_scores.calibration(found.predictions, draws, seed)
+    table["value"] = table["difference"]
+    return pd.DataFrame(
+        {
+            "embedding": table["model"].map(page.titles),
+            "head": table["head"].map(HEAD),
+            "from": table["train"].map(page.names),
+            "in": table["test"].map(page.names),
+            "positive where learnt": table["observed_train"],
+            "predicted": table["predicted"],
+            "observed": table["observed"],
+            "predicted − observed": [interval(row, sign="+") for row in table.to_dict("records")],
+        }
+    )
+
+
+def choices_table(page: Page, found: Evaluated) -> pd.DataFrame:
+    """k or C where all samples of a cohort were learnt from, and over the folds within it."""
+    rows = []
+    for (model, head, train), some in found.choices.groupby(["model", "head", "train"], sort=False):
+        whole, folds = some[some["fold"] == "all"].iloc[0], some[some["fold"] != "all"]["chosen"]
+        rows.append(
+            {
+                "embedding": page.titles[model],
+                "head": HEAD[head],
+                "learnt in": page.names[train],
+                "k or C": f"{whole['chosen']:g}",
+                "in folds": f"{folds.min():g} to {folds.max():g}",
+                "inner AUC": whole["score"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def worst(page: Page, scores: pd.DataFrame) -> pd.DataFrame:
+    """The worst cases, best first, with ``where`` (the test cohort's title)."""
+    table = external_scores.ranked(scores)
+    return table.assign(head=table["head"].map(HEAD), where=table["test"].map(page.names))
+
+
+def worst_shown(page: Page, scores: pd.DataFrame) -> Shown:
+    """Ranking by the lowest external AUC."""
+    table = worst(page, scores)
+    records = table.to_dict("records")
+    told = _listed(f"{row['title']}, {row['head']} {interval(row)} in {row['where']}" for row in records)
+    caption = (
+        "Lowest AUC over the cohorts in which a judge did not learn, best first, with the 95 % interval of the minimum "
+        f"(patients of all cohorts drawn at once). {told}."
+    )
+    return Shown(figures.worst(table), caption, f"Ranked dot plot of the lowest external AUC. {told}.", page.mark())

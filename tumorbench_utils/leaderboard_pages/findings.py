@@ -1,0 +1,215 @@
+"""The leaderboard's table, its sentences, and its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from .. import artefacts
+from ..models import MODELS
+from ..plots.base import counted
+from ..plots.sortable import Column, Filter, Sortable, sortable
+from .gathering import FIRST, Board, folder
+from .showing import apart_from_best, controls_first, leaders, names
+from .standing import UNTRAINED, Standing
+
+COLUMNS = (
+    Column("title", "model", "embedding table: model, recipe and weights"),
+    Column("auc_within", "AUC within", "mean over cohorts, kNN, splits grouped by patient"),
+    Column("auc_within_worst", "AUC within, worst", "on the cohort where it is lowest"),
+    Column("auc_external_worst", "AUC across, worst", "trained on one cohort, tested on another; the lowest"),
+    Column("retest_identification", "retest found", "share of patients whose own second scan is the most alike"),
+    Column("kappa", "kappa, seed moved", "agreement of decisions when the seed point is moved"),
+    Column("tumour_focus", "focus minus blind", "AUC of saliency for the tumour, minus that of maps that saw no model"),
+    Column("overlap", "shared of 10", "nearest neighbours shared with the other models, mean"),
+    Column("published_auc", "mean AUC", "over the study's cohorts, other protocol", 3, published=True),
+    Column("parameters_m", "million parameters", "of the encoder", 0, falling=False),
+    Column("seconds_per_patch", "seconds a patch", "on the fastest machine that timed it", 2, falling=False),
+    Column("licence_weights", "licence of weights"),
+    Column("gated", "gated", "whether terms must be accepted to have the weights"),
+    Column("pretraining", "pretraining overlap", "cohorts that are, or are not excluded to be, in its training data"),
+    Column("recipe", "recipe", "how patches are fed: as the benchmark, or as the model's authors prescribe"),
+    Column("weights", "weights"),
+)
+FILTERS = (
+    Filter("untrained", "hide untrained"),
+    Filter("is_control", "hide controls"),
+    Filter("phantom_only", "hide phantom evidence", cells="phantom"),
+)
+
+
+def nothing_yet(board: Board) -> str | None:
+    """What to do if a run has no results; None if it has."""
+    if board.records:
+        return None
+    return (
+        f'<p class="tb-notice">This run ({board.run.name}) has no results yet: run {FIRST} for a cohort first. All '
+        "that follows is as published by the study.</p>"
+    )
+
+
+def table_shown(board: Board, record: Mapping) -> Sortable | None:
+    """One row a model of this run, to be sorted, filtered and downloaded; None without results."""
+    if board.rows.empty:
+        return None
+    table = shown_rows(board)
+    cohorts = board.measures.loc[~board.measures["phantom"].astype(bool), "cohort"].nunique()
+    computed = int(table["phantom_only"].sum())
+    untrained = int(table["untrained"].sum())
+    trained = int((~table["untrained"] & ~table["is_control"]).sum())
+    told = (
+        f"{counted(len(table), 'embedding table')} of {counted(table['model'].nunique(), 'model')}: "
+        f"{trained} trained, {untrained} untrained, "
+        f"{int(table['is_control'].sum())} controls; {computed} seen on phantoms only. Results on "
+        f"{counted(cohorts, 'cohort')} of patients."
+    )
+    caption = (
+        "A click on a head sorts. Small print: 95 % interval, where the value is of one cohort. “phantom”: of computed "
+        f"images. “–”: not measured, the reason as its tip. A mean never mixes patients and phantoms. {told}"
+    )
+    return sortable(table, caption, COLUMNS, FILTERS, record, "leaderboard", "tags")
+
+
+def shown_rows(board: Board) -> pd.DataFrame:
+    """The rows with the words on pretraining: the registry's own, and the cohorts of this run that they are about."""
+    return board.rows.assign(pretraining=[_overlap(row) for row in board.rows.to_dict("records")])
+
+
+def _overlap(row: Mapping) -> str:
+    if row["weights"] in (UNTRAINED, "none"):
+        return "none"
+    words = MODELS.get(row["model"]).overlap if row["model"] in MODELS else "not known: no card in the registry"
+    here = [
+        f"{kind}: {row[column]}"
+        for kind, column in (("known here", "pretraining_known"), ("possible here", "pretraining_possible"))
+        if row[column]
+    ]
+    return "; ".join([words, *here])
+
+
+def merged_table(board: Board) -> pd.DataFrame | None:
+    """How many records were merged how, and of which folders; None without records."""
+    if board.report.empty:
+        return None
+    counts = board.report.groupby("outcome", sort=True)
+    rows = [(outcome, len(some), some["cohort"].nunique(), some["table"].nunique()) for outcome, some in counts]
+    return pd.DataFrame(rows, columns=["outcome", "records", "cohorts", "embedding tables"])
+
+
+def lacking(board: Board) -> str | None:
+    """What could not be computed, and why, as a Markdown list; None if nothing."""
+    lines = [f"- {each.group}: {words}." for each in board.standings for words in each.lacking]
+    return "\n".join(["Not computed:", "", *lines]) if lines else None
+
+
+def findings(board: Board) -> str:
+    """What the page shows, as a Markdown list; points on phantoms or untrained weights say so."""
+    lines = [line for each in board.standings for line in _standing(each)]
+    if board.records:
+        people = {record["contributor"] for record in board.records if record["contributor"]}
+        lines.append(
+            f"- {counted(len(board.records), 'record')} of {counted(len(board.rows), 'embedding table')}, "
+            f"{counted(len(people), 'contributor')} named; none in conflict with another."
+        )
+        lines.append(_measured(board))
+    else:
+        lines.append(f"- This run has no results yet: run {FIRST} first.")
+    return "\n".join(lines)
+
+
+def _standing(standing: Standing) -> list[str]:
+    opening = f"- {f'{standing.mark.upper()}: ' if standing.mark else ''}{standing.group}"
+    led = leaders(standing)
+    if len(standing.order) < 2:
+        return [f"{opening}: one model, no rank."]
+    times = pd.Series([name for best in led.values() for name in best]).value_counts(sort=True)
+    first = ", ".join(f"{names(standing, [name])} on {count}" for name, count in times.items())
+    lines = [f"{opening}: first on {counted(len(led), 'cohort')}: {first}.{controls_first(standing)}"]
+    if standing.friedman is not None:
+        apart = apart_from_best(standing)
+        best = names(standing, [standing.ranks.mean["model"].iloc[0]])
+        lines.append(
+            f"{opening}: {best} has the best mean rank; {counted(len(apart), 'model')} of "
+            f"{standing.friedman.models - 1} are told apart from it (Nemenyi; Friedman p = {standing.friedman.p:.2g})."
+        )
+    if standing.sure is not None:
+        row = standing.sure.iloc[0]
+        lines.append(
+            f"{opening}: mean rank of {names(standing, [row['model']])} {row['mean_rank']:.2f} ({row['low']:.2f} to "
+            f"{row['high']:.2f}), best in {row['first']:.0%} of draws of patients"
+            f"{' and cohorts' if row['cohorts'] > 1 else ''}."
+        )
+    for cohort, table in standing.pairs.items():
+        decided = int((table["p_holm"] < standing.alpha).sum())
+        title = standing.cohorts[cohort]
+        lines.append(f"{opening}: on {title} {decided} of {counted(len(table), 'pair')} differ significantly.")
+    return lines
+
+
+def _measured(board: Board) -> str:
+    """How many models have each of the measures that are no AUC within a cohort."""
+    words = {column.key: column.head for column in COLUMNS}
+    keys = ["auc_external_worst", "retest_identification", "kappa", "tumour_focus", "overlap"]
+    known = [f"{words[key]} of {int(board.rows[key].notna().sum())}" for key in keys]
+    return f"- Of {counted(len(board.rows), 'row')} this run knows: {', '.join(known)}."
+
+
+def save(board: Board, record: Mapping) -> None:
+    """Write leaderboard.csv and .json (rows, with provenance), ranks.csv and pairs.csv into the stage's folder."""
+    target = folder(board.run)
+    rows = shown_rows(board) if len(board.rows) else pd.DataFrame(columns=["table", "title"])
+    whole = {"provenance": dict(record), "rows": _plain(rows), "mean_ranks": _plain(mean_ranks(board))}
+    artefacts.write_csv(target / "ranks.csv", ranks(board), record)
+    artefacts.write_csv(target / "pairs.csv", pairs(board), record)
+    artefacts.write_text(target / "leaderboard.json", json.dumps(whole, indent=1, allow_nan=False) + "\n")
+    artefacts.write_csv(target / "leaderboard.csv", rows, record)
+
+
+def ranks(board: Board) -> pd.DataFrame:
+    """Rank of every model on every cohort, by source: group, model, title, cohort, auc, rank, of, in_block."""
+    parts = [
+        each.ranks.cells.assign(group=each.group, title=each.ranks.cells["model"].map(each.titles))
+        for each in board.standings
+    ]
+    return pd.concat(parts)[["group", "model", "title", "cohort", "auc", "rank", "of", "in_block"]]
+
+
+def mean_ranks(board: Board) -> pd.DataFrame:
+    """Mean ranks by source: group, model, title, mean_rank, low, high, cohorts."""
+    parts = []
+    for each in board.standings:
+        table = each.ranks.mean.assign(low=np.nan, high=np.nan) if each.sure is None else each.sure
+        parts.append(table.assign(group=each.group, title=table["model"].map(each.titles)))
+    return pd.concat(parts)[["group", "model", "title", "mean_rank", "low", "high", "cohorts"]]
+
+
+def pairs(board: Board) -> pd.DataFrame:
+    """Every tested pair by source and cohort."""
+    columns = [
+        "group",
+        "cohort",
+        "first",
+        "second",
+        "auc_first",
+        "auc_second",
+        "difference",
+        "low",
+        "high",
+        "p",
+        "p_holm",
+    ]
+    parts = [
+        table.assign(group=each.group, cohort=cohort)
+        for each in board.standings
+        for cohort, table in each.pairs.items()
+    ]
+    return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def _plain(table: pd.DataFrame) -> list[dict]:
+    """Rows for JSON: what is missing is null."""
+    known = table.astype(object).where(table.notna(), None)
+    return json.loads(known.to_json(orient="records"))

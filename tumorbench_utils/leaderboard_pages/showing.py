@@ -1,0 +1,218 @@
+"""Figures of the leaderboard with captions that say, in numbers, what they show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from .. import leaderboard
+from ..leaderboard.comparing import names_of
+from ..plots import Several, Shown
+from ..plots.base import counted
+from ..plots.leaderboard import critical_difference, facets, mean_ranks, pairwise_wins, rank_heatmap, trajectories
+from .standing import Standing
+
+NONE_KNOWN = "none known"
+FACETS = {
+    "auc_external_worst": "AUC on another cohort, worst",
+    "retest_identification": "retest found again",
+    "kappa": "kappa, seed points moved",
+    "tumour_focus": "focus minus blind maps",
+    "overlap": "shared of 10 neighbours",
+    "seconds_per_patch": "seconds a patch",
+}
+
+
+def each(draw: Callable[[Standing], Shown | None], standings: Sequence[Standing]) -> Several | None:
+    """``draw`` of every standing of which it can be drawn, one below the other; None if of none."""
+    shown = [figure for figure in map(draw, standings) if figure is not None]
+    return Several(shown) if shown else None
+
+
+def names(standing: Standing, models: Sequence[str]) -> str:
+    """Titles of models, joined."""
+    return ", ".join(standing.titles[name] for name in models)
+
+
+def _opening(standing: Standing) -> str:
+    return f"{standing.group[0].upper()}{standing.group[1:]}."
+
+
+def leaders(standing: Standing) -> dict[str, list[str]]:
+    """The models of rank 1 (several if they tie exactly) by cohort."""
+    cells = standing.ranks.cells
+    best = cells[cells["rank"] == cells.groupby("cohort")["rank"].transform("min")]
+    return {cohort: list(best.loc[best["cohort"] == cohort, "model"]) for cohort in dict.fromkeys(cells["cohort"])}
+
+
+def heat_shown(standing: Standing) -> Shown | None:
+    """Ranks by cohort; a dagger where the cohort is, or may be, in the pretraining data."""
+    if len(standing.order) < 2:
+        return None
+    ranks = standing.wide()
+    seen = pd.DataFrame(
+        [[_seen(standing, name, cohort) for cohort in standing.cohorts] for name in standing.order],
+        index=ranks.index, columns=ranks.columns,
+    ).to_numpy() & ranks.notna()  # fmt: skip
+    led = "; ".join(
+        f"{standing.cohorts[cohort]}: {names(standing, best)}" for cohort, best in leaders(standing).items()
+    )
+    daggers = int(seen.to_numpy().sum())
+    told = f"First on {led}.{controls_first(standing)}"
+    caption = (
+        f"{_opening(standing)} Ranks by AUC of kNN among the models that each cohort has, 1 the best; equal models "
+        f"share a rank (=). †: the cohort is, or is not excluded to be, in the model's pretraining data "
+        f"({counted(daggers, 'cell')}). {told}"
+    )
+    figure = rank_heatmap(ranks, seen, published=standing.published)
+    return Shown(figure, caption, f"Table of ranks, models by cohorts. {told}", standing.mark)
+
+
+def controls_first(standing: Standing) -> str:
+    """A warning where a control is first: no model is better than it there."""
+    first = [name for best in leaders(standing).values() for name in best if name in standing.controls]
+    words = names(standing, list(dict.fromkeys(first)))
+    return f" {words}: a control, not a model." if words else ""
+
+
+def _seen(standing: Standing, name: str, cohort: str) -> bool:
+    trained = name not in standing.untrained
+    return trained and leaderboard.pretraining(standing.models[name], cohort)[0] != NONE_KNOWN
+
+
+def trajectories_shown(standing: Standing) -> Shown | None:
+    """Ranks from cohort to cohort, of the complete block."""
+    ranks = standing.wide(block=True)
+    if ranks.shape[1] < 2 or len(ranks) < 2:
+        return None
+    most = (ranks.max(axis=1) - ranks.min(axis=1)).sort_values(ascending=False, kind="stable")
+    best, mover = ranks.index[0], most.index[0]
+    told = (
+        f"{best}, best on average, is between rank {ranks.loc[best].min():g} and {ranks.loc[best].max():g}; "
+        f"{mover} moves most, from {ranks.loc[mover].min():g} to {ranks.loc[mover].max():g}."
+    )
+    told = told if most.iloc[0] else "Every model has the same rank on all cohorts."
+    caption = f"{_opening(standing)} Ranks from cohort to cohort; in colour the three of the best mean rank. {told}"
+    return Shown(trajectories(ranks, published=standing.published), caption, f"Lines of ranks. {told}", standing.mark)
+
+
+def mean_shown(standing: Standing) -> Shown | None:
+    """Mean rank with its interval, if there is one."""
+    mean = standing.ranks.mean
+    if len(mean) < 2:
+        return None
+    cohorts = standing.ranks.aucs.shape[1]
+    if standing.sure is None:
+        table = mean.assign(low=np.nan, high=np.nan)
+        reasons = [each.partition(": ")[2] for each in standing.lacking if "interval" in each]
+        how = f"without an interval ({'; '.join(reasons)})"
+    else:
+        table = standing.sure
+        over = "patients" if cohorts == 1 else "patients and cohorts"
+        how = f"with 95 % intervals of a bootstrap over {over}"
+    table = table.assign(title=[standing.titles[name] for name in table["model"]])
+    first = table.iloc[0]
+    told = f"{first['title']} has the best mean rank, {_range(first)}"
+    if standing.sure is not None:
+        rivals = table[table["low"] <= first["high"]]
+        told += (
+            f", and the best of all in {first['first']:.0%} of draws; intervals of {len(rivals) - 1} others meet its"
+        )
+    caption = f"{_opening(standing)} Mean rank over {counted(cohorts, 'cohort')}, {how}. {told}."
+    figure = mean_ranks(table[["title", "mean_rank", "low", "high"]], published=standing.published)
+    return Shown(figure, caption, f"Dot plot of mean ranks. {told}.", standing.mark)
+
+
+def _range(row: pd.Series) -> str:
+    words = f"{row['mean_rank']:.2f}"
+    return f"{words} ({row['low']:.2f} to {row['high']:.2f})" if np.isfinite(row["low"]) else words
+
+
+def critical_shown(standing: Standing) -> Shown | None:
+    """Demsar's diagram, with Friedman's test."""
+    if standing.friedman is None:
+        return None
+    mean, test = standing.ranks.mean, standing.friedman
+    table = mean.assign(title=[standing.titles[name] for name in mean["model"]])
+    groups = [[standing.titles[name] for name in clique] for clique in standing.cliques]
+    apart = apart_from_best(standing)
+    told = (
+        f"Friedman chi-squared {test.chi2:.1f}, {_p(test.p)}; Iman and Davenport F {_number(test.f)}, "
+        f"{_p(test.p_f)}{'' if test.p < standing.alpha else ': no difference between the models is shown'}. "
+        f"With {test.models} models on {test.cohorts} cohorts, mean ranks that differ by less than "
+        f"{standing.difference:.2f} are not told apart (Nemenyi, {standing.alpha:g}); from the best, "
+        f"{names(standing, [mean['model'].iloc[0]])}, are told apart: {names(standing, apart) or 'none'}."
+    )
+    caption = f"{_opening(standing)} Bars join models that are not told apart. {told}"
+    figure = critical_difference(table, standing.difference, groups, published=standing.published)
+    return Shown(figure, caption, f"Critical-difference diagram. {told}", standing.mark)
+
+
+def apart_from_best(standing: Standing) -> list[str]:
+    """Models whose mean rank is a critical difference or more from the best."""
+    mean = standing.ranks.mean
+    gap = mean["mean_rank"] - mean["mean_rank"].iloc[0]
+    return list(mean.loc[gap >= standing.difference - 1e-12, "model"])
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if np.isfinite(value) else "without limit"
+
+
+def _p(p: float) -> str:
+    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+
+
+def wins_shown(standing: Standing) -> Shown | None:
+    """Significant wins and losses of every pair, over the cohorts."""
+    if not standing.pairs:
+        return None
+    table = duels(standing)
+    wins, compared = int(table["wins"].sum()), int(table[["wins", "ties", "losses"]].sum().sum()) // 2
+    told = (
+        f"{wins} of {counted(compared, 'comparison')} on {counted(len(standing.pairs), 'cohort')} are significant; the "
+        "others are ties."
+    )
+    score = "+ win, = tie, − loss" if len(standing.pairs) == 1 else "wins : losses"
+    caption = (
+        f"{_opening(standing)} The model of the row against that of the column ({score}): paired patient bootstrap, "
+        f"Holm's correction over the pairs of a cohort, {standing.alpha:g}. {told}"
+    )
+    return Shown(pairwise_wins(table), caption, f"Matrix of wins and losses. {told}", standing.mark)
+
+
+def duels(standing: Standing) -> pd.DataFrame:
+    """Every ordered pair of titles with the numbers of cohorts on which the first wins, ties and loses."""
+    models = [name for name in standing.order if any(name in names_of(table) for table in standing.pairs.values())]
+    rows = []
+    for one in models:
+        for two in models:
+            found = [leaderboard.versus(table, one, two) for table in standing.pairs.values()] if one != two else []
+            met = [row for row in found if row is not None]
+            signs = [int(np.sign(row["difference"])) if row["p_holm"] < standing.alpha else 0 for row in met]
+            if one != two:
+                rows.append((standing.titles[one], standing.titles[two], *(signs.count(sign) for sign in (1, 0, -1))))
+    return pd.DataFrame(rows, columns=["first", "second", "wins", "ties", "losses"])
+
+
+def facets_shown(rows: pd.DataFrame, mark: str) -> Shown | None:
+    """What ranks leave out, of this run's models: small multiples."""
+    known = {key: title for key, title in FACETS.items() if key in rows and rows[key].notna().any()}
+    some = rows[rows[list(known)].notna().any(axis=1)] if known else rows.head(0)
+    if some.empty:
+        return None
+    told = "; ".join(_extremes(some, key, title) for key, title in known.items())
+    lacking = [title for key, title in FACETS.items() if key not in known]
+    rest = f" Not measured in this run: {', '.join(lacking)}." if lacking else ""
+    caption = f"What a rank does not say, of {counted(len(some), 'model')}; hollow: measured on phantoms. {told}.{rest}"
+    return Shown(facets(some.reset_index(drop=True), known), caption, f"Panels of dots by model. {told}.", mark)
+
+
+def _extremes(rows: pd.DataFrame, key: str, title: str) -> str:
+    values = rows[rows[key].notna()].sort_values(key, kind="stable")
+    low, high = values.iloc[0], values.iloc[-1]
+    if len(values) == 1:
+        return f"{title}: {low[key]:.3g} ({low['title']})"
+    return f"{title}: {low[key]:.3g} ({low['title']}) to {high[key]:.3g} ({high['title']})"

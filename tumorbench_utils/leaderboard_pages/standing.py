@@ -1,0 +1,214 @@
+"""Who ranks where, of one source: the study as published, or this run on patients, or on phantoms; never mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .. import knn, leaderboard, published, statistics
+from ..cohorts import COHORTS
+from ..leaderboard import Friedman, Ranks
+from ..leaderboard.choosing import CONTROLS
+from ..models import TEN
+
+PUBLISHED, PATIENTS, PHANTOMS = "as published", "this run, patients", "this run, phantoms"
+GROUPED = "grouped"
+UNTRAINED = "untrained"
+ROUNDED = 1e-3  # an AUC of predictions is that of the record if it is no further off
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Ranks of the models of one ``group``, and how sure they are.
+
+    ``models`` gives the model and ``titles`` the title of each embedding table, ``cohorts`` the titles of cohorts;
+    ``untrained`` are tables of weights as drawn, ``controls`` those of no model or of altered images. ``sure`` is
+    :func:`leaderboard.rank_draws`, ``friedman`` and ``difference`` (Nemenyi's, with ``cliques`` of names) the tests
+    over cohorts, ``pairs`` the tests within them; None or empty where they cannot be had, for the reasons in
+    ``lacking``. ``mark`` is what figures bear.
+    """
+
+    group: str
+    ranks: Ranks
+    models: Mapping[str, str]
+    titles: Mapping[str, str]
+    cohorts: Mapping[str, str]
+    untrained: frozenset[str] = frozenset()
+    controls: frozenset[str] = frozenset()
+    alpha: float = leaderboard.ALPHA
+    sure: pd.DataFrame | None = None
+    friedman: Friedman | None = None
+    difference: float = np.nan
+    cliques: list[list[str]] = field(default_factory=list)
+    pairs: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    lacking: list[str] = field(default_factory=list)
+    mark: str = ""
+
+    @property
+    def published(self) -> bool:
+        """Whether the figures are those of the study."""
+        return self.group == PUBLISHED
+
+    @property
+    def order(self) -> list[str]:
+        """Names, best mean rank first, then those outside the block."""
+        inside = list(self.ranks.mean["model"])
+        return inside + [name for name in dict.fromkeys(self.ranks.cells["model"]) if name not in inside]
+
+    def wide(self, block: bool = False) -> pd.DataFrame:
+        """Ranks of models (rows, by title) in cohorts (columns, by title); ``block``: only those of the mean ranks."""
+        cells = self.ranks.cells
+        table = cells.pivot(index="model", columns="cohort", values="rank")
+        cohorts = list(dict.fromkeys(cells["cohort"]))
+        names = self.order
+        if block:
+            names, cohorts = list(self.ranks.mean["model"]), list(self.ranks.aucs)
+            table = self.ranks.aucs.rank(ascending=False)
+        table = table.reindex(index=names, columns=cohorts)
+        return table.rename(index=self.titles, columns=self.cohorts)
+
+
+def cohort_title(label: str) -> str:
+    """The title of a cohort, with its endpoint unless that is the study's: "PHANTOM, site A (survival)"."""
+    cohort, _, variant = label.partition(".")
+    title = COHORTS.get(cohort).title if cohort in COHORTS else cohort
+    return f"{title} ({variant})" if variant else title
+
+
+@cache
+def study(alpha: float = leaderboard.ALPHA) -> Standing:
+    """The study's ten models on its six cohorts, as published; it has no draws and no tests within a cohort."""
+    table = published.figures("auc")[["model", "cohort", "auc"]]
+    table = table.assign(table=table["model"], weights="published", control=None, phantom=False)
+    titles = {model.id: model.title for model in TEN}
+    lacking = ["intervals of mean ranks and tests within a cohort: the study published no predictions"]
+    return _standing(PUBLISHED, table, titles, alpha, lacking)
+
+
+def runs(
+    table: pd.DataFrame, titles: Mapping[str, str], run: str | Path, draws: int, seed: int, alpha: float
+) -> list[Standing]:
+    """This run's standings, of patients and of phantoms, as far as there are such.
+
+    ``table`` is :func:`leaderboard.within` of its records: AUCs of kNN with patient-grouped splits.
+    """
+    found = []
+    for group, phantom in ((PATIENTS, False), (PHANTOMS, True)):
+        some = table[table["phantom"].astype(bool) == phantom]
+        if len(some):
+            drawn, lost = drawn_of(some, run, draws, seed)
+            found.append(_standing(group, some, titles, alpha, lost, drawn, seed))
+    return found
+
+
+def drawn_of(
+    table: pd.DataFrame, run: str | Path, draws: int, seed: int
+) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
+    """:func:`statistics.auc_draws` by cohort and embedding table, and why some have none.
+
+    Predictions count only if their AUC is that of ``table``: those of another endpoint are not taken for these.
+    """
+    found, lost = {}, []
+    for label, rows in table.groupby("cohort", sort=False):
+        auc = dict(zip(rows["table"], rows["auc"], strict=True))
+        paths = {name: knn.path_of(run, label.partition(".")[0], name) for name in auc}
+        given = {name: _grouped(path) for name, path in paths.items() if path.exists()}
+        drawn = statistics.auc_draws(_alike(given), draws, seed)
+        drawn = {name: aucs for name, aucs in drawn.items() if abs(aucs[0] - auc[name]) < ROUNDED}
+        without = [name for name in auc if name not in drawn]
+        if without:
+            lost.append(f"draws of {', '.join(without)} on {label}: no predictions that give this AUC")
+        if drawn:
+            found[label] = drawn
+    return found, lost
+
+
+def _grouped(path: Path) -> pd.DataFrame:
+    frame = pd.read_parquet(path)
+    return frame[frame["protocol"] == GROUPED].sort_values(statistics.SAMPLE[:2], ignore_index=True)
+
+
+def _alike(given: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The most predictions of the same samples and splits: only these can be compared in pairs."""
+    groups: list[dict[str, pd.DataFrame]] = []
+    for name, frame in given.items():
+        tested = frame[statistics.SAMPLE]
+        group = next((each for each in groups if next(iter(each.values()))[statistics.SAMPLE].equals(tested)), None)
+        if group is None:
+            groups.append(group := {})
+        group[name] = frame
+    return max(groups, key=len, default={})
+
+
+def _standing(
+    group: str,
+    table: pd.DataFrame,
+    titles: Mapping[str, str],
+    alpha: float,
+    lacking: list[str],
+    drawn: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+    seed: int = 0,
+) -> Standing:
+    ranks = leaderboard.ranks(table.drop(columns="model").rename(columns={"table": "model"}))
+    cohorts = {label: cohort_title(label) for label in dict.fromkeys(table["cohort"])}
+    sure, unsure = (None, []) if drawn is None else _sure(ranks, drawn, seed)
+    tested, difference, cliques, untested = _over_cohorts(ranks, alpha)
+    pairs = {cohort: statistics.pairwise_of(aucs) for cohort, aucs in (drawn or {}).items() if len(aucs) > 1}
+    untrained = frozenset(table.loc[table["weights"] == UNTRAINED, "table"])
+    return Standing(
+        group=group,
+        ranks=ranks,
+        models=dict(zip(table["table"], table["model"], strict=True)),
+        titles=titles,
+        cohorts=cohorts,
+        untrained=untrained,
+        controls=frozenset(table.loc[is_control(table), "table"]),
+        alpha=alpha,
+        sure=sure,
+        friedman=tested,
+        difference=difference,
+        cliques=cliques,
+        pairs=pairs,
+        lacking=[*lacking, *unsure, *untested],
+        mark=mark_of(bool(table["phantom"].any()), len(untrained), table["table"].nunique()),
+    )
+
+
+def is_control(table: pd.DataFrame) -> pd.Series:
+    """Which rows (model, control) are of no model or of altered images."""
+    altered = table["control"].notna() & (table["control"] != "")
+    return altered | table["model"].isin(CONTROLS)
+
+
+def mark_of(phantom: bool, untrained: int, tables: int) -> str:
+    """What a figure bears: phantom, untrained (or partly so, if some of its tables are), both or none ("")."""
+    words = ["phantom"] if phantom else []
+    if untrained:
+        words.append(UNTRAINED if untrained == tables else f"partly {UNTRAINED}")
+    return ", ".join(words)
+
+
+def _sure(ranks: Ranks, drawn: Mapping, seed: int) -> tuple[pd.DataFrame | None, list[str]]:
+    """Draws of the mean ranks, only if every model of the block has draws on every cohort of it."""
+    names, cohorts = list(ranks.aucs.index), list(ranks.aucs)
+    if len(names) < 2:
+        return None, ["intervals of mean ranks: fewer than two models share a cohort"]
+    if not all(name in drawn.get(cohort, {}) for cohort in cohorts for name in names):
+        return None, ["intervals of mean ranks: some AUCs came without the predictions that they are of"]
+    block = {cohort: {name: drawn[cohort][name] for name in names} for cohort in cohorts}
+    return leaderboard.rank_draws(block, seed), []
+
+
+def _over_cohorts(ranks: Ranks, alpha: float) -> tuple[Friedman | None, float, list[list[str]], list[str]]:
+    models, cohorts = ranks.aucs.shape
+    if models < 3 or cohorts < 2:
+        words = "Friedman's test and a critical difference: they take 3 models and 2 cohorts"
+        return None, np.nan, [], [f"{words}, there are {models} and {cohorts}"]
+    difference = leaderboard.critical_difference(models, cohorts, alpha)
+    means = dict(zip(ranks.mean["model"], ranks.mean["mean_rank"], strict=True))
+    return leaderboard.friedman(ranks.aucs), difference, leaderboard.cliques(means, difference), []

@@ -1,0 +1,168 @@
+"""Figures of external validation: two cohorts side by side, what a judge is worth elsewhere, and at worst."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from .base import CHANCE, CONTROL, INK, MUTED, OURS, SECOND, STYLE, canvas, nothing
+from .robustness import SMALL, ladder, require, rungs
+
+COLOURS = (OURS, SECOND, CONTROL, MUTED)
+SHAPES = ("o", "s", "D", "^")
+STEP = 0.2  # inches between the marks of a row
+JITTER = 0.1  # inches
+
+
+def sites(cohorts: Mapping[str, pd.DataFrame]) -> Figure:
+    """Who is in each cohort: samples by class, and where there are volumes their distribution by class.
+
+    ``cohorts`` has, by title, tables of label (0 or 1) and perhaps volume_ml, one row a sample. The upright line is the
+    median of a class.
+    """
+    labels, places, room = ladder(list(cohorts), 0.55)
+    measured = any("volume_ml" in each and each["volume_ml"].gt(0).any() for each in cohorts.values())
+    figure, axes = canvas((1 + measured) * (0.75 + room.sum()) + 0.3, rows=1 + measured)
+    with matplotlib.rc_context(STYLE):
+        for each, place in zip(cohorts.values(), places, strict=True):
+            for label, colour, shift in ((1, OURS, -0.12), (0, MUTED, 0.12)):
+                rows = each[each["label"] == label]
+                axes[0].barh(place + shift, len(rows), 0.2, color=colour)
+                words = f"{len(rows):,} ({len(rows) / len(each):.0%})"
+                axes[0].annotate(words, (len(rows), place + shift), (3, 0), textcoords="offset points", va="center",
+                                 fontsize=SMALL)  # fmt: skip
+                if measured:
+                    _volumes(axes[1], rows.get("volume_ml", pd.Series(dtype=float)), place + shift, colour)
+        axes[0].set(xlabel="samples")
+        axes[0].margins(x=0.2)
+        axes[0].xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        for colour, words in ((OURS, "positive"), (MUTED, "negative")):
+            axes[0].plot([], [], "s", color=colour, label=words)
+        for axis in axes:
+            rungs(axis, labels, places, room)
+        if measured:
+            axes[1].set(xlabel="tumour volume (ml)", xscale="log")
+            axes[1].xaxis.set_major_locator(LogLocator(numticks=6))
+            axes[1].xaxis.set_minor_locator(NullLocator())
+            axes[1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        figure.legend(loc="outside upper left", ncols=2)
+    return figure
+
+
+def _volumes(axis: Axes, volumes: pd.Series, place: float, colour: str) -> None:
+    values = volumes[volumes > 0].to_numpy(float)
+    if len(values):
+        moved = place + np.random.default_rng(0).uniform(-JITTER, JITTER, len(values))
+        axis.plot(values, moved, "o", color=colour, markersize=3, alpha=0.5, markeredgewidth=0)
+        axis.plot(np.median(values), place, "|", color=INK, markersize=14, markeredgewidth=1.6)
+
+
+def slopes(table: pd.DataFrame, train: str, test: str) -> Figure:
+    """What becomes of a judge from ``train`` in ``test``: AUC within and external, joined by a line; a pair a head.
+
+    ``table`` has title, head, and value, low, high of either with the suffixes _within and _external. Bars are 95 %
+    intervals.
+    """
+    if table.empty:
+        return nothing("No model was judged in another cohort.")
+    ends = [f"{name}_{which}" for which in ("within", "external") for name in ("value", "low", "high")]
+    require(table, "slopes", ["title", "head", *ends])
+    titles, heads = (list(dict.fromkeys(table[name])) for name in ("title", "head"))
+    labels, places, room = ladder(titles, 0.1 + 2 * STEP * len(heads))
+    figure, (axis,) = canvas(1.35 + room.sum())
+    with matplotlib.rc_context(STYLE):
+        for number, (head, colour, shape) in enumerate(zip(heads, COLOURS, SHAPES, strict=False)):
+            rows = table[table["head"] == head]
+            middle = np.array([places[titles.index(title)] for title in rows["title"]])
+            middle = middle + 2 * STEP * (number - (len(heads) - 1) / 2)
+            above, below = middle - STEP / 2.6, middle + STEP / 2.6
+            joined = np.array([rows["value_within"], rows["value_external"]], float), np.array([above, below])
+            axis.plot(*joined, color=colour, linewidth=1.2)
+            for which, place, shade in (("within", above, MUTED), ("external", below, colour)):
+                axis.hlines(place, rows[f"low_{which}"], rows[f"high_{which}"], color=shade, linewidth=1.6)
+                mark = {"markersize": 6, "linestyle": "none", "color": shade, "markeredgewidth": 2}
+                axis.plot(rows[f"value_{which}"], place, "|" if which == "within" else shape,
+                          **mark | ({"markersize": 9} if which == "within" else {"markeredgewidth": 0}))  # fmt: skip
+            axis.plot([], [], shape, color=colour, markersize=6, linestyle="none", label=f"{head}, external")
+        axis.plot(
+            [], [], "|", color=MUTED, markersize=9, markeredgewidth=2, linestyle="none", label="within, out of fold"
+        )
+        axis.axvline(CHANCE, color=INK, linestyle=":", linewidth=1)
+        rungs(axis, labels, places, room)
+        axis.set(xlabel="AUC with 95 % interval (dotted: chance)")
+        axis.set_title(f"Learnt in {train},\ntested in {test}")
+        axis.xaxis.set_major_locator(MaxNLocator(6))
+        figure.legend(loc="outside upper left", ncols=2)
+    return figure
+
+
+def forest(table: pd.DataFrame, label: str, line: float | None = CHANCE, lacking: str = "Nothing to show.") -> Figure:
+    """Values with 95 % intervals: a row a title, a mark a series (at most four), a dotted line at ``line``.
+
+    ``table`` has title, series, value, low, high, and may have note, written at the right of the interval.
+    """
+    if table.empty:
+        return nothing(lacking)
+    require(table, "forest", ["title", "series", "value", "low", "high"])
+    titles, series = (list(dict.fromkeys(table[name])) for name in ("title", "series"))
+    if len(series) > len(COLOURS):
+        raise ValueError(f"forest: {len(series)} series, of which at most {len(COLOURS)} can be told apart")
+    labels, places, room = ladder(titles, 0.14 + STEP * len(series))
+    figure, (axis,) = canvas(0.85 + room.sum() + 0.2 * -(-len(series) // 2))
+    with matplotlib.rc_context(STYLE):
+        for number, (name, colour, shape) in enumerate(zip(series, COLOURS, SHAPES, strict=False)):
+            rows = table[table["series"] == name]
+            place = np.array([places[titles.index(title)] for title in rows["title"]])
+            place = place + STEP * (number - (len(series) - 1) / 2)
+            axis.hlines(place, rows["low"], rows["high"], color=colour, linewidth=1.8)
+            axis.plot(rows["value"], place, shape, color=colour, markersize=6, linestyle="none", label=name)
+            for note, high, at in zip(rows.get("note", []), rows["high"], place, strict=False):
+                axis.annotate(note, (high, at), (5, 0), textcoords="offset points", va="center", fontsize=SMALL)
+        if line is not None:
+            axis.axvline(line, color=INK, linestyle=":", linewidth=1)
+        rungs(axis, labels, places, room)
+        axis.set(xlabel=label)
+        axis.margins(x=0.25 if "note" in table else 0.05)
+        axis.xaxis.set_major_locator(MaxNLocator(6))
+        figure.legend(loc="outside upper left", ncols=1 if max(map(len, series)) > 24 else 2)
+    return figure
+
+
+def worst(table: pd.DataFrame) -> Figure:
+    """The lowest AUC in another cohort, best first: a row a model and head, with the cohort where it is lowest.
+
+    ``table`` has title, head, where, value, low, high; rows keep their order.
+    """
+    if table.empty:
+        return nothing("No model was judged in another cohort.")
+    require(table, "worst", ["title", "head", "where", "value", "low", "high"])
+    heads = list(dict.fromkeys(table["head"]))
+    named = [f"{rank}. {title}" for rank, title in zip(_ranks(table["value"]), table["title"], strict=True)]
+    labels, places, room = ladder(named, 0.36)
+    figure, (axis,) = canvas(1.1 + room.sum())
+    with matplotlib.rc_context(STYLE):
+        for head, colour, shape in zip(heads, COLOURS, SHAPES, strict=False):
+            some = (table["head"] == head).to_numpy()
+            rows = table[some]
+            axis.hlines(places[some], rows["low"], rows["high"], color=colour, linewidth=1.8)
+            axis.plot(rows["value"], places[some], shape, color=colour, markersize=6, linestyle="none", label=head)
+        for where, value, place in zip(table["where"], table["value"], places, strict=True):
+            axis.annotate(f"in {where}", (value, place), (0, 5), textcoords="offset points", ha="center", va="bottom",
+                          fontsize=8)  # fmt: skip
+        axis.axvline(CHANCE, color=INK, linestyle=":", linewidth=1)
+        rungs(axis, labels, places, room)
+        axis.set(xlabel="lowest external AUC (dotted: chance)")
+        axis.xaxis.set_major_locator(MaxNLocator(6))
+        figure.legend(loc="outside upper left", ncols=2)
+    return figure
+
+
+def _ranks(values: pd.Series) -> list[int]:
+    """1 for the highest; equal values share the better rank."""
+    return values.rank(ascending=False, method="min").astype(int).tolist()

@@ -1,0 +1,131 @@
+"""What the clinic knows already, and whether the tests are honest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from .. import phantom, statistics
+from ..cohorts import is_phantom
+from ..plots import Shown
+from ..plots.probes import forest, promises
+from ..probes import clinical, linear, null
+from .judging import Judged
+
+VOLUME = "volume_ml"
+CLINIC, SIZE = "clinical covariates", "tumour volume"
+
+
+@dataclass(frozen=True)
+class Clinic:
+    """Clinical covariates (``used``; ``left_out``: column, reason), alone and with each embedding.
+
+    ``table``: model, title, features (clinical, volume, embedding, both), series, value, low, high. ``added``: what
+    each embedding adds (title, alone, together, difference, low, high, p, p_holm).
+    """
+
+    used: list[str]
+    left_out: pd.DataFrame
+    table: pd.DataFrame
+    added: pd.DataFrame
+
+
+def clinic(found: Judged, draws: int, trials: int = linear.TRIALS, seed: int = 0) -> Clinic | None:
+    """Clinical alone, volume alone, embedding alone, both; None for a cohort without any covariate.
+
+    Where there are no clinical columns, the volume is what an embedding has to add to.
+    """
+    table, labels, splits = found.annotations, found.labels, found.splits
+    known = clinical.covariates(table)
+    size = clinical.covariates(table, [VOLUME] if VOLUME in table else [])
+    if not known.names and not size.names:
+        return None
+    rows, alone = [], {}
+    for name, title, which in (("clinical", CLINIC, known), ("volume", SIZE, size)):
+        if which.names:
+            alone[name] = clinical.alone(table, which, labels, splits, trials, seed)
+            rows.append((name, title[0].upper() + title[1:], name, "alone", *linear.interval(alone[name])))
+    base = "clinical" if "clinical" in alone else "volume"
+    together = {base: linear.predictions_table(alone[base].predictions, table)}
+    for name in found.models:
+        probe = found.evaluations[name, "linear"]
+        fused = clinical.both(
+            table, known if base == "clinical" else size, found.vectors[name], probe, labels, splits, trials, seed
+        )
+        together[name] = linear.predictions_table(fused.predictions, table)
+        title = found.titles[name]
+        rows.append((name, title, "embedding", "alone", *linear.interval(probe)))
+        rows.append((name, title, "both", f"with {CLINIC if base == 'clinical' else SIZE}", *linear.interval(fused)))
+    added = statistics.paired_bootstrap(together, base, draws, seed)
+    added.insert(0, "title", added["name"].map(found.titles))
+    added = added.rename(columns={"auc": "together", "reference_auc": "alone"})
+    columns = ["model", "title", "features", "series", "value", "low", "high"]
+    left_out = pd.concat([known.left_out, size.left_out], ignore_index=True)
+    return Clinic([*known.names, *size.names], left_out, pd.DataFrame(rows, columns=columns), added)
+
+
+def clinic_shown(found: Clinic, mark: str) -> Shown:
+    """AUC of the clinic, of embeddings and of both."""
+    told = "; ".join(
+        f"{row.title} adds {row.difference:+.3f} ({row.low:+.3f} to {row.high:+.3f})"
+        for row in found.added.itertuples()
+    )
+    names = ", ".join(name.removeprefix(clinical.PREFIX).replace("_", " ") for name in found.used)
+    left_out = "; ".join(f"{row.column}: {row.reason}" for row in found.left_out.itertuples())
+    caption = (
+        f"Mean test AUC with the corrected 95 % interval: logistic regressions on what the clinic knows ({names}), on "
+        "embeddings, and on both (the logit of the embedding, out of fold, as one more covariate). "
+        + (f"Left out: {left_out}. " if left_out else "")
+        + f"Differences with 95 % patient-bootstrap intervals: {told}."
+    )
+    return Shown(forest(found.table, "AUC (dotted: chance)"), caption, f"Dot plot of AUC. {told}.", mark)
+
+
+def clinic_table(found: Clinic) -> pd.DataFrame:
+    """What each embedding adds, in words."""
+    table = found.added
+    shown = table[["title", "alone", "together"]].copy()
+    shown["difference"] = [f"{r.difference:+.3f} ({r.low:+.3f} to {r.high:+.3f})" for r in table.itertuples()]
+    return shown.assign(**{"p, Holm": table["p_holm"]})
+
+
+def honest(found: Judged, nulls: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tests on outcomes of chance for the first two embeddings: :func:`null.study` and its shares.
+
+    Labels are dealt out again between patients, one sample of each; of phantoms, the labels of the null cohort, whose
+    images are the same and whose outcomes have nothing to do with them.
+    """
+    rows = null.one_each(found.patients, seed)
+    vectors = {name: found.vectors[name][rows] for name in found.models[:2]}
+    labels = _null_labels(found, rows)
+    k_max = min(found.k_max, len(rows) * 2 // 5)
+    study = null.study(vectors, found.patients[rows], null.permuted(labels, nulls, seed), k_max, seed=seed)
+    return study, null.shares(study)
+
+
+def _null_labels(found: Judged, rows: np.ndarray) -> np.ndarray:
+    """Labels to deal out: the cohort's own, of phantoms those of their null twins if both classes are large enough."""
+    own = found.labels[rows]
+    if not is_phantom(found.cohort):
+        return own
+    numbers = [name.rsplit("-", 2) for name in found.patients[rows]]
+    if not all(len(each) == 3 and each[1].isdigit() and each[2].isdigit() for each in numbers):
+        return own
+    labels = [phantom.case(int(number), seed=int(seed), null=True).malignant for _, seed, number in numbers]
+    return np.array(labels) if 10 <= sum(labels) <= len(labels) - 10 else own
+
+
+def honest_shown(found: Judged, study: pd.DataFrame, shares: pd.DataFrame, mark: str) -> Shown:
+    """How often tests find something where nothing is."""
+    told = "; ".join(f"{row.test}: {row.share:.1%} ({row.low:.1%} to {row.high:.1%})" for row in shares.itertuples())
+    wider = "; ".join(f"{row.widen:.1f} times, {row.test}" for row in shares.itertuples() if np.isfinite(row.widen))
+    names = " and ".join(found.titles[name] for name in found.models[:2])
+    pair = "" if len(found.models) > 1 else " With one embedding there is no difference to test."
+    caption = (
+        f"{len(study)} outcomes that have nothing to do with the images (labels dealt out at random between patients), "
+        f"and how often a test of {names} says that they do; 5 % is promised. Intervals of the shares are Wilson's. "
+        f"{told}. How many times as wide an interval would have to be to leave out 0.5 in 5 % only: {wider}.{pair}"
+    )
+    return Shown(promises(shares, study["p"]), caption, f"Shares of false findings. {told}.", mark)
