@@ -1,5 +1,7 @@
 """Neighbours and overlap against scikit-learn, loops of sets and a case by hand; blocks, devices, twins, CKA, input."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -197,6 +199,17 @@ def test_cka_of_all_pairs_is_that_of_diagnostics():
             expected = diagnostics.cka(vectors[one], vectors[two], debiased=True)
             assert table.loc[one, two] == pytest.approx(expected, abs=1e-12, nan_ok=True)
     assert table.loc["a", "b"] > 0.5 > abs(table.loc["a", "c"]) and np.isnan(table.loc["a", "d"])
+    for block in (1, 8 * 60 * 4 * 7, 8 * 60 * 4 * 59):
+        assert_allclose(alignment.cka(vectors, block=block)[0], table, atol=1e-12)
+
+
+def test_cka_holds_blocks_of_gram_matrices_and_not_all_of_them():
+    vectors = {name: normal(1000, 4, seed).astype(np.float32) for seed, name in enumerate("abcdefgh")}
+    tracemalloc.start()
+    alignment.cka(vectors, block=2**20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * 2**20  # all would be 8 x 4 MB
 
 
 def test_cka_of_many_samples_is_that_of_evenly_spaced_ones():

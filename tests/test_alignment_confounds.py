@@ -29,6 +29,17 @@ def test_relabelled_neighbours_are_those_of_the_samples_moved():
     assert_array_equal(chance.relabelled(alignment.nearest(vectors, 6), place), alignment.nearest(moved, 6))
 
 
+def test_more_embeddings_than_bits_of_a_number_are_counted_alike(monkeypatch):
+    near = {seed: alignment.nearest(normal(40, 3, seed), 4) for seed in range(5)}
+    places = chance.places(40, 6)
+    whole = chance.permuted(near, places)
+    monkeypatch.setattr(chance, "BITS", 2)
+    assert_array_equal(chance.permuted(near, places), whole)
+    monkeypatch.undo()
+    same = dict.fromkeys(range(33), near[0])  # all bits, and one more
+    assert (chance.permuted(same, np.arange(40)[None]) == 4).all()
+
+
 def test_permuted_overlap_is_that_of_moved_samples_with_the_second_of_a_pair():
     vectors = {name: normal(50, 3, seed) for seed, name in enumerate("abc")}
     near = {name: alignment.nearest(each, 5) for name, each in vectors.items()}
@@ -43,6 +54,14 @@ def test_permuted_overlap_is_that_of_moved_samples_with_the_second_of_a_pair():
             for one, two in (("a", "b"), ("a", "c"), ("b", "c"))
         ]
         assert draw.tolist() == expected
+    rows = np.random.default_rng(0).random(50) < 0.6
+    part = chance.permuted(near, places, rows)
+    for draw, place in zip(part, places, strict=True):
+        loop = [len(set(near["a"][place[at]]) & set(place[near["c"][at]])) for at in np.flatnonzero(rows)]
+        assert draw[1] == np.mean(loop)
+    both = chance.totals(near, {"c": near["c"], "a": near["a"]}, places)
+    assert both.shape == (4, 2, 3)
+    assert_array_equal(both[:, 0, :2] / 50, found[:, 1:])
 
 
 def test_permutations_are_permutations_and_stay_within_groups():
@@ -51,9 +70,21 @@ def test_permutations_are_permutations_and_stay_within_groups():
         assert all(sorted(row) == list(range(12)) for row in draws)
         assert len({tuple(row) for row in draws}) > 100
     assert (groups[draws] == groups).all()
-    for group in np.unique(groups):  # every member gets to every place of its group
+    for group in (0, 1, 2):  # every member gets to every place of its group
         members = np.flatnonzero(groups == group)
         assert all(set(draws[:, at]) == set(members) for at in members)
+    assert (draws[:, groups == -1] == np.flatnonzero(groups == -1)).all()  # of no group: like nobody
+
+
+def test_whole_patients_change_places_with_those_of_as_many_samples():
+    patients = np.array(["a", "b", "b", "c", "d", "d", "e", "f", "f", "f", "c"])
+    draws = chance.patient_places(patients, 400)
+    assert all(sorted(row) == list(range(11)) for row in draws)
+    for row in draws:  # samples of a patient all come from one patient
+        assert len(set(zip(patients, patients[row], strict=True))) == 6
+    assert {"".join(patients[row[[1, 3, 4]]]) for row in draws} == {"bcd", "bdc", "cbd", "cdb", "dbc", "dcb"}
+    assert (patients[draws[:, 7:10]] == "f").all() and len({tuple(row[7:10]) for row in draws}) == 6
+    assert set(patients[draws[:, 0]]) == {"a", "e"} and set(draws[:, 1]) == {1, 2, 3, 4, 5, 10}
 
 
 def test_the_mean_of_permutations_is_what_is_expected():
@@ -98,6 +129,24 @@ def test_groups_of_like_size_are_of_about_ten_and_in_order():
     assert (np.diff(ordered) >= 0).all()
     assert set(chance.size_groups(volumes[:9])) <= {0, -1} and set(chance.size_groups([np.nan] * 4)) == {-1}
     assert chance.label_groups([1.0, 0.0, np.nan, 1.0]).tolist() == [1, 0, -1, 1]
+
+
+def test_samples_without_a_volume_take_no_part_in_what_volume_explains():
+    """Two embeddings of which the samples without a volume are alike, and the others by volume alone."""
+    rng, n = np.random.default_rng(5), 160
+    size, volumes = rng.uniform(size=n), np.full(n, np.nan)
+    volumes[:100] = np.exp(5 * size[:100])
+    common = np.r_[np.zeros((100, 3)), 9 + rng.normal(size=(60, 3))]
+    vectors = {name: np.column_stack([4 * size, common, rng.normal(size=(n, 2)) * 0.5, np.ones(n)]) for name in "ab"}
+    found = alignment.align(vectors, range(n), None, volumes, 8, 8, 50, 200).pairs.iloc[0]
+    near = {name: alignment.nearest(each, 8) for name, each in vectors.items()}
+    counted = alignment.shared(*near.values())
+    assert found["shared"] == counted.mean() and counted[100:].mean() > counted[:100].mean() + 1
+    places = chance.places(n, 200, 0, chance.size_groups(volumes))
+    drawn = chance.permuted(near, places, np.isfinite(volumes))[:, 0]
+    assert found["shared_given_volume"] == pytest.approx(drawn.mean())
+    assert found["p_given_volume"] == chance.p_values([counted[:100].mean()], drawn[:, None])[0]
+    assert found["p_given_volume"] > 0.05 > found["p"]
 
 
 # Agreement through a third thing
@@ -178,6 +227,28 @@ def test_homophily_is_the_share_of_neighbours_of_the_same_label_against_that_of_
     assert (found["low"] < found["value"]).all() and (found["value"] < found["high"]).all()
 
 
+def test_homophily_asks_other_patients_only_and_permutes_whole_ones():
+    """Cohorts of nothing: samples of a patient are alike and have one label, and there is no more to find."""
+    people, p, value = np.repeat(np.arange(50), 2), [], []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        vectors = rng.normal(size=(50, 3))[people] + 0.1 * rng.normal(size=(100, 3))
+        labels = (rng.permutation(50) < 20).astype(float)[people]
+        row = confounds.homophily({"a": vectors}, labels, people, 5, 0, 99, seed).iloc[0]
+        p.append(row["p"])
+        value.append(row["value"] - row["chance"])
+    assert 0.015 < np.mean(np.array(p) <= 0.05) < 0.095  # 200 cohorts: 10 expected, standard deviation 3.1
+    assert abs(np.mean(value)) < 4 * np.std(value) / np.sqrt(200)
+    near = alignment.nearest(vectors, 20)
+    expected = [[labels[at] == labels[row] for at in near[row] if people[at] != people[row]][:5] for row in range(100)]
+    assert row["value"] == pytest.approx(np.mean(expected), abs=1e-12)
+    known = confounds.homophily({"a": vectors}, labels, people, 5, 0, 99, seed, near={"a": near}).iloc[0]
+    few = confounds.homophily({"a": vectors}, labels, people, 5, 0, 99, seed, near={"a": near[:, :5]}).iloc[0]
+    assert known.equals(row) and few.equals(row)  # of neighbours known already too few may be of others
+    sees = confounds.homophily({"a": vectors + 3 * labels[:, None]}, labels, people, 5, 0, 99).iloc[0]
+    assert sees["p"] == 0.01
+
+
 def test_permuted_labels_are_counted_in_rounds_alike(monkeypatch):
     labels = np.tile([0, 1, 1], 20)
     near, places = alignment.nearest(normal(60, 3), 4), chance.places(60, 30)
@@ -201,6 +272,8 @@ def test_bad_input_is_named():
         confounds.by_volume(vectors, np.r_[np.ones(6), np.zeros(24)], range(30), 5)
     with pytest.raises(AlignmentError, match="30 samples have a label, of 1 kinds"):
         confounds.homophily(vectors, np.ones(30), range(30), 5)
+    with pytest.raises(AlignmentError, match="30 samples have a label, of 2 kinds; 5 neighbours take 31"):
+        confounds.homophily(vectors, np.tile([0, 1], 15), np.minimum(range(30), 5), 5)
     with pytest.raises(AlignmentError, match="not the same samples"):
         confounds.homophily(vectors, np.ones(29), range(30), 5)
     with pytest.raises(AlignmentError, match="30 samples but 29 patients"):

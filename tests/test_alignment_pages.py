@@ -2,6 +2,8 @@
 
 import json
 import re
+import sys
+import types
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ from numpy.testing import assert_allclose
 
 from tumorbench_utils import alignment, artefacts, published
 from tumorbench_utils import alignment_pages as pages
-from tumorbench_utils.alignment_pages.showing import distinct
+from tumorbench_utils.alignment_pages import device
 from tumorbench_utils.models import TEN
 from tumorbench_utils.plots import Several, Shown
 
@@ -72,7 +74,8 @@ def test_all_45_published_pairs_of_a_cohort_are_there_and_called_published(cohor
 
 def test_the_published_matrix_is_shown_above_this_runs_with_its_45_pairs_twice(ten):
     shown = pages.published_shown(ten, COHORT, ALL, NAMES, "")
-    assert "Above, as published; below, this run. 45 pairs of both" in shown.caption
+    assert "Above, as published; below, this run (extracted here by the study's recipe: " in shown.caption
+    assert "and 4 more). 45 pairs of both" in shown.caption
     assert "as published" in shown.alt
     study = pages.published_pairs(COHORT)["published"]
     numbers = numbers_of(shown)
@@ -142,11 +145,12 @@ def test_every_figure_bears_the_mark_and_says_in_numbers_what_it_shows(three):
 
 def test_of_many_pairs_some_are_drawn_and_all_are_in_the_table(ten):
     shown = pages.pairs_shown(ten, COHORT, ALL, NAMES, "")
-    assert shown.caption.startswith("The 15 pairs of most overlap; all 45 are in the table.")
-    table = pages.pairs_words(ten, NAMES)
-    assert len(table) == 45
+    assert shown.caption.startswith("The 15 pairs of most overlap; all 45 are in the results.")
+    table, which = pages.pairs_words(ten, NAMES)
+    assert len(table) == 20 and which == "of 45 pairs the 10 that share most and the 10 that share least"
     value = table["shared of 10"].str.split(" ").str[0].astype(float)
     assert value.is_monotonic_decreasing and value.iloc[0] == pytest.approx(ten.pairs["shared"].max(), abs=0.005)
+    assert value.iloc[-1] == pytest.approx(ten.pairs["shared"].min(), abs=0.005)
     best = ten.pairs.loc[ten.pairs["shared"].idxmax()]
     assert table["pair"].iloc[0] == f"{NAMES[best['first']]} – {NAMES[best['second']]}"
     assert table["given volume"].iloc[0].startswith(f"{best['shared_given_volume']:.2f} (")
@@ -154,20 +158,43 @@ def test_of_many_pairs_some_are_drawn_and_all_are_in_the_table(ten):
 
 def test_what_is_not_known_is_left_away_and_said():
     found = aligned_of(["fmcib", "volume"], volumes=False)
-    assert not [name for name in pages.pairs_words(found, TITLES) if "volume" in name]
+    table, which = pages.pairs_words(found, TITLES)
+    assert not [name for name in table if "volume" in name] and which == "all pairs"
     assert isinstance(pages.confounds_shown(found, TITLES, ""), Shown)
     assert pages.confounds_lacking(found) == "- Not shown: volume: these samples have none."
+    assert pages.confounds_lacking(found, "phantom").startswith("- PHANTOM: Not shown: volume")
     assert "volume alone" not in pages.findings(found, TITLES, "")
     assert set(pages.tidy(found, "c", TITLES)["quantity"]).isdisjoint({"volume", "volume_p"})
     blind = alignment.align({"a": normal(30, 3, 0), "b": normal(30, 3, 1)}, range(30), draws=20, permutations=20)
     assert pages.confounds_shown(blind, {}, "") is None
 
 
-def test_tables_of_one_title_are_told_apart(three):
-    alike = dict.fromkeys(TITLES, "FMCIB")
-    assert distinct(three.near, alike) == {"fmcib": "FMCIB", "ct_fm.benchmark": "FMCIB (ct_fm.benchmark)",
-                                           "volume": "FMCIB (volume)"}  # fmt: skip
-    assert "FMCIB (volume)" in pages.curves_shown(three, alike, "").svg.replace("\n", " ")
+def test_two_tables_of_one_model_are_two_rows_and_columns_and_the_studys_own_counts():
+    titles = {"fmcib": "FMCIB, as released", "fmcib.benchmark": "FMCIB", "ct_fm.benchmark": "CT-FM"}
+    found = aligned_of(list(titles), permutations=20)
+    records = RECORDS | {"fmcib.benchmark": RECORDS["fmcib"], "fmcib": RECORDS["fmcib"] | {"source": "released"}}
+    records = {name: records[name] for name in ("fmcib.benchmark", "fmcib", "ct_fm.benchmark")}
+    assert set(pages.same_features(records)) == {"fmcib", "ct_fm.benchmark"}
+    shown = pages.published_shown(found, COHORT, records, titles, "")
+    assert "below, this run (extracted here by the study's recipe: CT-FM)" in shown.caption
+    records["ct_fm.benchmark"] = records["ct_fm.benchmark"] | {"source": "released"}
+    shown = pages.published_shown(found, COHORT, records, titles, "")
+    assert "below, this run, of the features that the study released" in shown.caption
+    assert "Map of 3 by 3 models" in pages.map_shown(found, titles, "").alt
+    assert len(pages.tidy(found, "c", titles)["title"].unique()) == 3
+
+
+def test_neighbours_are_searched_on_a_gpu_if_there_is_one(monkeypatch):
+    assert [pages.device_of(name) for name in ("cpu", "mps", "cuda:1")] == ["cpu", "mps", "cuda:1"]
+    torch = types.SimpleNamespace(cuda=types.SimpleNamespace(is_available=lambda: True))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setattr(device, "find_spec", lambda name: name)
+    assert pages.device_of("auto") == "cuda"
+    torch.cuda.is_available = lambda: False
+    assert pages.device_of("auto") == "cpu"
+    monkeypatch.setattr(device, "find_spec", lambda name: None)
+    torch.cuda.is_available = lambda: True
+    assert pages.device_of("auto") == "cpu"
 
 
 # Ties

@@ -65,6 +65,17 @@ def test_nsclc_radiomics():
     assert made.excluded.empty
 
 
+def test_samples_left_out_keep_their_clinical_columns(tmp_path):
+    rows = pd.DataFrame({"PatientID": ["LUNG1-001", "LUNG1-406", "LUNG1-003", "LUNG1-004"], **SURVIVAL})
+    rows["age"], rows["gender"] = [61.5, 70, 65, 55], ["male", "female", "male", "female"]
+    made = annotations.from_rows(COHORTS.get("nsclc_radiomics"), rows, "strict")
+    assert made.excluded[["clinical_age", "clinical_gender"]].to_numpy().tolist() == [[65.0, "male"]]
+    annotations.write(tmp_path, "mine", made, {})
+    read = annotations.read_excluded(tmp_path, "mine")
+    assert read["clinical_age"].tolist() == [65.0] and read["clinical_gender"].tolist() == ["male"]
+    assert read["sample_id"].tolist() == ["LUNG1-003"] and read["event"].dtype == float
+
+
 def test_variant_that_leaves_out_gives_the_reason():
     names = ["LUNG1-001", "LUNG1-002", "LUNG1-406", "LUNG1-004"]
     rows = pd.DataFrame({"PatientID": names, **SURVIVAL})

@@ -209,7 +209,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("steps", [0, 1, 3, 5])
+@pytest.mark.parametrize("steps", [0, 3])
 def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(cohort, drawn, tmp_path, steps):
     seeds = bank.seed_points(cohort, 2)
     expected = bank.build(tmp_path / "once", "own", seeds, SMALL, root=tmp_path, workers=1, masks=drawn)

@@ -372,7 +372,7 @@ def test_models_that_each_know_one_half_of_the_samples_are_better_together():
         + rng.normal(0, 0.3, (300, 4))
         for own, name in enumerate(("left", "right"))
     }
-    found = ensembles.evaluate(vectors, labels, patients, splits_of(patients, 4))
+    found = ensembles.evaluate(vectors, labels, patients, splits_of(patients, 2))
     table = ensembles.compared(found, patients, draws=300).set_index("name")
     for name in ("greedy", "stacking_nested", "stacking_released", "equal_weights"):
         assert table.loc[name, "auc"] > table.loc[["left", "right"], "auc"].max() + 0.05
@@ -382,7 +382,7 @@ def test_models_that_each_know_one_half_of_the_samples_are_better_together():
 
 def test_of_useless_models_no_ensemble_is_better():
     vectors, labels, patients = cohort(n=200, signal=(0, 0, 0, 0), seed=4)
-    found = ensembles.evaluate(vectors, labels, patients, splits_of(patients, 4))
+    found = ensembles.evaluate(vectors, labels, patients, splits_of(patients, 2))
     table = ensembles.compared(found, patients, draws=300)
     assert table["p_holm"].min() > 0.05 or (table.loc[table["p_holm"] <= 0.05, "difference"] < 0).all()
     assert table.loc[table["kind"] == "ensemble", "auc"].between(0.38, 0.62).all()

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import tomllib
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 REPOSITORY = PROJECT["project"]["urls"]["Repository"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+WITHOUT_IMAGES = {"3_knn_evaluation", "3b_beyond_knn", "6_representation_alignment", "7_leaderboard"}  # by default
 CONDA_NAMES = {  # where conda's name is another
     "matplotlib-base": "matplotlib",
     "python-duckdb": "duckdb",
@@ -98,10 +100,13 @@ def imports_of(statements):
             yield node.module.partition(".")[0]
 
 
+owners_of_packages = cache(metadata.packages_distributions)  # which reads the records of everything installed
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "tumorbench_utils").rglob("*.py")), ids=lambda path: path.stem)
 def test_what_the_package_imports_is_named(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    owners = metadata.packages_distributions()
+    owners = owners_of_packages()
     always, ever = (
         {canonicalize_name(owners[name][0]) for name in imports_of(nodes) if name not in sys.stdlib_module_names}
         for nodes in (tree.body, ast.walk(tree))
@@ -174,7 +179,7 @@ def test_repository_is_the_same_in(name):
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_installs_this_version_of_this_repository(notebook):
     (line,) = install_lines(notebook)
-    extra = "" if notebook.stem == "3_knn_evaluation" else "[imaging]"  # the evaluation needs no images
+    extra = "" if notebook.stem in WITHOUT_IMAGES else "[imaging]"
     name = PROJECT["project"]["name"] + extra
     assert line.strip() == f'%pip install --quiet "{name} @ git+{REPOSITORY}@v{__version__}"'
 

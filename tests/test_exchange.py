@@ -107,6 +107,7 @@ def test_every_field_of_a_record_is_asked_for(name):
         (with_measure(low=0.82), r"\$\.measures\[0\]: 3 knn embedding auc_grouped is 0\.81, outside .* 0\.82 to 0\.9"),
         (with_measure(high=0.8), r"\$\.measures\[0\]: .* outside of its interval from 0\.7 to 0\.8"),
         (with_measure(1, train="dcls"), r"\$\.measures\[1\]\.train: unknown cohort 'dcls'\. Did you mean 'dlcs'\?"),
+        (with_measure(1, train="dlcs.a.b"), r"\$\.measures\[1\]\.train: 'dlcs\.a\.b' does not match"),
         (with_measure(stage="9"), r"\$\.measures\[0\]\.stage: '9' is not one of"),
         (with_measure(p=0.1), r"\$\.measures\[0\]: Additional properties .*'p'"),
         (given(measures=[GIVEN["measures"][0]] * 2), r"\$\.measures\[1\]: .* is there twice, first as .*\[0\]"),
@@ -220,6 +221,20 @@ def test_measures_and_timings_that_one_of_two_lacks_are_united(tmp_path):
     assert report["outcome"].tolist() == ["united"]
     assert merged[0]["measures"] == exchange.canonical(given())["measures"]
     assert [each["device"] for each in merged[0]["timings"]] == ["cpu", "cuda"]
+
+
+def test_what_one_machine_does_not_know_is_taken_from_the_other(tmp_path):
+    for name, records in {"one": (given(positives=None), given()), "two": (given(), given(positives=None))}.items():
+        merged, report = exchange.merge(folders(tmp_path / name, *records))
+        assert merged == [exchange.canonical(given())] and report["outcome"].tolist() == ["same"]
+
+
+def test_two_stages_of_a_table_need_no_input_in_common_as_they_have_no_measure_in_common(tmp_path):
+    one = given(measures=GIVEN["measures"][:1])
+    two = given(measures=GIVEN["measures"][1:], inputs={"luna16/patches": "cd" * 32})
+    merged, report = exchange.merge(folders(tmp_path, one, two))
+    assert report["outcome"].tolist() == ["united"] and len(merged[0]["measures"]) == 2
+    assert merged[0]["inputs"] == one["inputs"] | two["inputs"]
 
 
 @pytest.mark.parametrize(
@@ -364,9 +379,9 @@ def a_run(folder, cohort="phantom_a", other="phantom_b"):
     write(f"3b_beyond_knn/{cohort}.csv", beyond)
     outside = {"page": "sites", "model": "astra.benchmark", "title": "A", "head": "knn", "n_train": 8, "n_test": 6}
     external = [
-        outside | {"endpoint": endpoint, "train": one, "test": two, "measure": measure, "value": value, "low": low,
-                   "high": 0.9}
-        for endpoint, one, two, measure, value, low in (
+        outside | {"endpoint": "label", "train": one, "test": two, "measure": measure, "value": value, "low": low,
+                   "high": 0.9, "variant": rule, "train_variant": rule}
+        for rule, one, two, measure, value, low in (
             ("paper", other, cohort, "auc_external", 0.66, 0.55),
             ("paper", other, cohort, "drop", 0.04, -0.1),
             ("paper", cohort, cohort, "auc_within", 0.7, 0.75),  # an interval that does not hold its value
@@ -441,13 +456,14 @@ def test_every_table_cohort_and_endpoint_of_a_run_gives_one_record(run, collecte
         "benchmark",
         "pretrained",
         None,
-        "ASTRA.BENCHMARK",
+        "Astra",
         True,
-        7,
-        3,
+        8,
+        4,
         "us",
     ]
-    assert astra["inputs"] == {name: digest for name, digest in run[1].items() if name != "phantom_b/volume.parquet"}
+    made_of = set(run[1]) - {"phantom_b/volume.parquet"}
+    assert astra["inputs"] == {name: exchange.content(run[0] / "embeddings" / name) for name in made_of}
     assert astra["timings"] == [{"device": "cpu", "precision": "fp32", "images": 8, "seconds_per_patch": 0.5}]
     assert "python" in astra["versions"]
     volume = collected["phantom_a", "volume", "paper"]
@@ -458,6 +474,7 @@ def test_every_table_cohort_and_endpoint_of_a_run_gives_one_record(run, collecte
     clinical = collected["phantom_a", "clinical", "paper"]
     assert (clinical["weights"], clinical["control"], len(clinical["measures"])) == ("none", "clinical", 1)
     away = collected["phantom_b", "astra.benchmark", "survival"]
+    assert found(away, measure="auc_external")["train"] == "phantom_a.survival"
     assert (away["samples"], away["positives"]) == (6, None)  # labels of the annotations are of another endpoint
 
 
@@ -504,7 +521,8 @@ def test_the_leaderboard_reads_what_was_collected(collected):
     astra = table.loc["astra.benchmark"]
     assert astra["auc_within"] == 0.7 and astra["kappa"] == 0.4 and astra["retest_identification"] == 0.9
     assert (astra["auc_external_worst"], astra["external_on"]) == (0.5, "phantom_a.survival -> phantom_b.survival")
-    assert astra["tumour_focus"] == pytest.approx(0.1) and astra["overlap"] == 3.0 and astra["seconds_per_patch"] == 0.5
+    assert astra["tumour_focus"] == pytest.approx(0.1) and astra["seconds_per_patch"] == 0.5
+    assert np.isnan(astra["overlap"])  # beside a control alone
 
 
 def test_results_of_other_embeddings_than_the_run_holds_are_refused(tmp_path):
@@ -550,6 +568,70 @@ def test_samples_that_no_result_tells_are_counted_in_the_embeddings_and_positive
         shutil.rmtree(tmp_path / "results" / stage)
     found = {record["table"]: (record["samples"], record["positives"]) for record in exchange.collect(tmp_path)}
     assert found == {"astra.benchmark": (8, 4), "volume": (8, 4)}  # of two trials each sample counts once
+
+
+def test_the_content_of_a_table_is_its_samples_trials_and_vectors_and_nothing_else(tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+
+    def hashed(name, ids="abc", given=vectors, trials=(0, 0, 1), **about):
+        return exchange.content(embeddings.write(tmp_path / name, list(ids), given, about, list(trials)))
+
+    first = hashed("a")
+    assert first == hashed("b", versions={"numpy": "9"}) and len(first) == 64
+    turned = hashed("c", "cba", vectors[::-1], (1, 0, 0))
+    assert turned == first  # rows in another order are the same table
+    changed = vectors.copy()
+    changed[1, 2] = np.nextafter(changed[1, 2], 9, dtype=np.float32)
+    others = {hashed("d", given=changed), hashed("e", trials=(0, 1, 0)), hashed("f", "abd"),
+              hashed("g", given=vectors[[1, 0, 2]]), hashed("h", given=vectors[:, :3])}  # fmt: skip
+    assert len(others | {first}) == 6
+
+
+def test_machines_with_other_versions_and_the_same_vectors_are_not_in_conflict(tmp_path, collected):
+    a_run(tmp_path / "run")
+    held = embeddings.path_of(tmp_path / "run", "phantom_a", "volume")
+    table = embeddings.read(held)
+    old = artefacts.sha256_of(held)
+    embeddings.write(held, table.sample_id, table.vectors, table.provenance | {"versions": {"numpy": "9"}}, table.trial)
+    new = artefacts.sha256_of(held)
+    assert new != old
+    for path in (tmp_path / "run" / "results").rglob("*.provenance.json"):
+        path.write_text(path.read_text().replace(old, new))
+    exchange.write(collected.values(), tmp_path / "a")
+    exchange.write(exchange.collect(tmp_path / "run", "us"), tmp_path / "b")
+    assert set(exchange.merge([tmp_path / "a", tmp_path / "b"])[1]["outcome"]) == {"identical"}
+
+
+def test_two_external_pages_of_the_same_cohorts_under_two_endpoints_stand_side_by_side(tmp_path):
+    a_run(tmp_path)
+    path = tmp_path / "results" / "3c_external_validation" / "sites.csv"
+    table = pd.read_csv(path).query("measure == 'auc_external' and test == 'phantom_a'")
+    other = table.assign(
+        endpoint="two_year", value=0.4, low=0.3, high=0.5, variant="two_year", train_variant="survival"
+    )
+    artefacts.write_csv(path.with_name("survival.csv"), other, json.loads(artefacts.provenance_path(path).read_text()))
+    records = {exchange.key(record): record for record in exchange.collect(tmp_path)}
+    assert found(records["phantom_a", "astra.benchmark", "paper"], measure="auc_external")["value"] == 0.66
+    away = found(records["phantom_a", "astra.benchmark", "two_year"], measure="auc_external")
+    assert (away["value"], away["train"]) == (0.4, "phantom_b.survival")
+    other = other.drop(columns="train_variant")
+    artefacts.write_csv(path.with_name("survival.csv"), other, json.loads(artefacts.provenance_path(path).read_text()))
+    with pytest.raises(ExchangeError, match=r"survival\.csv: no column train_variant says the endpoint rule"):
+        exchange.collect(tmp_path)
+
+
+def test_results_of_pages_that_the_profile_no_longer_has_are_not_collected(run):
+    def measured(pages):
+        return {(each["stage"], record["cohort"]) for record in exchange.collect(run[0], pages=pages)
+                for each in record["measures"]}  # fmt: skip
+
+    assert measured({"3_knn_evaluation": ["phantom_a"], "1_data_curation": ["phantom_b"]}) == {("3", "phantom_a")}
+    assert measured({"3_knn_evaluation": ["phantom_b"], "3c_external_validation": ["sites"]}) == {
+        ("3c", "phantom_a"), ("3c", "phantom_b")
+    }  # fmt: skip
+    assert measured({}) == measured(None) and len(measured(None)) == 7
+    (record, _) = exchange.collect(run[0], pages={"3_knn_evaluation": ["phantom_a"]})
+    assert record["table"] == "astra.benchmark" and record["timings"] == []
 
 
 def test_a_run_without_results_has_no_records(tmp_path):

@@ -1,14 +1,17 @@
 """The page of external validation: cohorts read alike, tables, figures, sentences and files."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from numpy.testing import assert_array_equal
 
 from tumorbench_utils import annotations, embeddings
 from tumorbench_utils import external_pages as pages
+from tumorbench_utils.cohorts import COHORTS, base
 from tumorbench_utils.external_pages import reading
 from tumorbench_utils.plots import Several, Shown
 from tumorbench_utils.probes import external
@@ -17,6 +20,14 @@ from tumorbench_utils.probes.external import ExternalError
 A, B = "nsclc_radiomics", "nsclc_radiogenomics"
 NOBODY = pd.DataFrame(columns=["sample_id", "patient_id", "reason"])
 N = 24
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_strengths():
+    """Three C in place of seven: the tests are about where they come from."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(external, "STRENGTHS", external.STRENGTHS[[1, 3, 5]])
+        yield
 
 
 def cohort(run, name, prefix=None, n=N, excluded=NOBODY, **columns):
@@ -115,10 +126,31 @@ def test_samples_without_an_embedding_or_an_annotation_are_listed_once(tmp_path)
     page = read(tmp_path, models=["good", "other"])
     out = page.left_out.query("cohort == @A")
     assert dict(out["reason"].value_counts()) == {"no embedding of good": 2, "no annotation": 1}
+    counts = pages.left_out_table(page)
+    assert list(counts) == ["cohort", "reason", "samples"] and counts["samples"].sum() == len(page.left_out) == 6
     assert list(out["patient_id"].dropna()) == [f"{A}-00", f"{A}-01"]
     assert [len(site.samples) for site in page.sites] == [22, 22]
     told = pages.cohorts_table(page)
     assert "2 no embedding of good" in told["left out"][0] and "1 no annotation" in told["left out"][0]
+
+
+def test_a_sample_that_several_tables_lack_is_counted_once(tmp_path):
+    for name in (A, B):
+        table = cohort(tmp_path, name)
+        put(tmp_path, name, "good", table[1:])
+        put(tmp_path, name, "other", table[1:])
+    page = read(tmp_path, models=["good", "other"])
+    assert list(page.left_out["reason"]) == ["no embedding of 2 models"] * 2
+
+
+def test_two_tables_of_one_model_are_told_apart_by_their_titles(tmp_path):
+    for name in (A, B):
+        table = cohort(tmp_path, name)
+        put(tmp_path, name, "fmcib", table, title="FMCIB", source="released")
+        put(tmp_path, name, "fmcib.benchmark", table, seed=1, title="FMCIB")
+    page = read(tmp_path, models=["fmcib", "fmcib.benchmark"])
+    assert list(page.titles.values()) == ["FMCIB, as released", "FMCIB"]
+    assert len(page.sites[0].vectors) == 2
 
 
 def test_cohorts_are_told_with_rule_counts_and_volume(judged):
@@ -166,7 +198,8 @@ def test_figures_tell_the_numbers_of_the_run(judged):
     assert "AUC in NSCLC-Radiogenomics, of judges" in shown.shown[0].caption
     drop = at["drop", "good", "knn", A, B]
     assert drop == pytest.approx(there - within)
-    first = pages.drops_shown(page, scores).shown[0].caption
+    first = pages.drops_shown(page, scores, 2345).shown[0].caption
+    assert "(Holm over the 8 of the page, 2,345 draws)" in first
     assert f"Good, kNN {drop:+.2f} (" in first
     assert "learnt from 24 samples of NSCLC-Radiomics, minus AUC of what learnt from 16 samples" in first
     worst = pages.worst(page, scores)
@@ -181,27 +214,55 @@ def test_figures_tell_the_numbers_of_the_run(judged):
 def test_tables_of_the_page_have_a_row_for_each_pair_model_and_head(judged):
     _, page, found, scores, apart = judged
     assert len(apart) == 2 and list(apart["n_first"]) == [24, 24]
-    for table in (pages.drops_table(page, scores), pages.rescaled_table(page, found, scores, 60, 0),
-                  pages.calibration_table(page, found, 60, 0), pages.choices_table(page, found)):  # fmt: skip
-        assert len(table) == 8 and set(table["embedding"]) == {"Good", "Volume"}
+    for table, some in (pages.drops_table(page, scores), pages.rescaled_table(page, found, scores, 60, 0),
+                        pages.calibration_table(page, found, 60, 0), pages.choices_table(page, found)):  # fmt: skip
+        assert len(table) == 8 and some == "" and set(table["embedding"]) == {"Good", "Volume"}
         assert set(table["head"]) == {"kNN", "linear probe"}
-    drops = pages.drops_table(page, scores).set_index(["embedding", "head", "from"])
+    drops = pages.drops_table(page, scores)[0].set_index(["embedding", "head", "from"])
     row = scores.query("measure == 'drop' and model == 'volume' and head == 'linear' and train == @B").iloc[0]
     told = drops.loc[("Volume", "linear probe", "NSCLC-Radiogenomics")]
     assert told["drop"].startswith(f"{row['value']:+.2f} (") and told["p (Holm)"] == row["p_holm"]
-    assert len(pages.drift_table(page)) == 4
+    assert len(pages.drift_table(page)[0]) == 4 and pages.left_out_table(page) is None
     chosen = found.choices.query("model == 'good' and head == 'knn' and train == @A and fold == 'all'").iloc[0]
-    assert pages.choices_table(page, found)["k or C"][0] == f"{chosen['chosen']:g}"
+    assert pages.choices_table(page, found)[0]["k or C"][0] == f"{chosen['chosen']:g}"
 
 
 def test_many_models_are_shown_some_at_a_time(judged):
     _, page, _, scores, _ = judged
     one = scores[scores["model"] == "good"]
-    many = pd.concat([one.assign(model=f"m{i}", title=f"M{i}") for i in range(9)], ignore_index=True)
-    titles = {f"m{i}": f"M{i}" for i in range(9)}
-    wide = reading.Page(page.id, page.endpoint, page.sites, titles, page.names, page.rules, page.left_out)
-    assert len(pages.compared_shown(wide, many).shown) == 4
-    assert "and 10 more" in pages.worst_shown(wide, many).caption
+    titles = {f"m{i}": f"M{i}" for i in range(13)} | {"volume": "Volume"}
+    many = pd.concat([one.assign(model=name, title=title, value=one["value"] - i / 100)
+                      for i, (name, title) in enumerate(titles.items())], ignore_index=True)  # fmt: skip
+    wide = replace(page, titles=titles)
+    assert [len(each.shown) for each in pages.compared_shown(wide, many).shown] == [2, 2]
+    assert [len(each.shown) for each in pages.drops_shown(wide, many, 60).shown] == [2, 2]
+    ranked = pages.worst_shown(wide, many)
+    assert "The 12 best of 28, and tumour volume" in ranked.caption and "and 8 more" in ranked.caption
+    assert ranked.svg.count(". Volume") == 2  # of both heads
+    drops, some = pages.drops_table(wide, many)
+    assert len(drops) == 20 and "the 20 of largest change of 56 rows" in some
+    largest = many[many["measure"] == "drop"]["value"].abs().nlargest(20)
+    assert drops["drop"].str.split(" ").str[0].astype(float).abs().min() == pytest.approx(largest.min(), abs=0.006)
+
+
+def test_draws_are_raised_to_what_holm_needs(judged):
+    page = judged[1]
+    assert pages.enough(page, 60) == 2 * 8 / 0.05 and pages.enough(page, 5000) == 5000
+    assert 8 * 2 / (pages.enough(page, 60) + 1) < 0.05 <= 8 * 2 / pages.enough(page, 60)
+
+
+def test_the_endpoint_of_each_cohort_is_the_annotations_or_its_two_year_rule(judged):
+    assert judged[1].variants == {A: "paper", B: "paper"}
+    time, event = np.array([800.0, 729, 730, 100, 100]), np.array([1.0, 1, 0, 1, 0])
+    rows = pd.DataFrame({"Survival.time": time, "deadstatus.event": event, "time_days": time, "event": event,
+                         "scan": "test"})  # fmt: skip
+    for cohort in (A, "phantom", "phantom_a", "phantom_b"):
+        assert reading.variant_of(cohort, "other", "label") == "other"
+        endpoint = COHORTS.get(cohort).endpoint(reading.variant_of(cohort, "other", "two_year"))
+        assert_array_equal(endpoint.label(rows), base.two_year_survival(rows["time_days"], rows["event"]))
+    for cohort in (B, "c4kc_kits"):  # whose tables code the follow-up in several columns
+        assert "alive at 730 days" in COHORTS.get(cohort).endpoint(reading.variant_of(cohort, "x", "two_year")).rule
+    assert reading.variant_of("own", "x", "two_year") == "two_year"
 
 
 def test_findings_say_the_worst_case_the_drops_and_what_volume_reaches(judged):
@@ -209,7 +270,7 @@ def test_findings_say_the_worst_case_the_drops_and_what_volume_reaches(judged):
     lines = pages.findings(page, scores, apart).splitlines()
     best = pages.worst(page, scores).iloc[0]
     assert len(lines) == 5 and all(line.startswith("- ") for line in lines)
-    assert f"{best['title']} with the {best['head']}, {best['value']:.2f} (" in lines[0] and best["where"] in lines[0]
+    assert f"{best['title']}, {best['head']}, {best['value']:.2f} (" in lines[0] and best["where"] in lines[0]
     drops = scores.loc[scores["measure"] == "drop", "value"]
     assert f"changes by {drops.mean():+.2f} on average over 8 comparisons" in lines[1]
     assert f"{drops.min():+.2f}" in lines[1]
@@ -222,14 +283,17 @@ def test_results_and_predictions_are_written_tidy_with_provenance(judged):
     pages.save(run, page, found, scores, apart, {"parameters": {"page": "page"}}, 60)
     folder = run / "results" / "3c_external_validation"
     table = pd.read_csv(folder / "page.csv")
-    assert list(table) == ["page", "endpoint", "model", "title", "head", "train", "test", "measure", "value", "low",
-                           "high", "n_train", "n_test"]  # fmt: skip
+    assert list(table) == ["page", "endpoint", "model", "title", "head", "train", "train_variant", "test", "variant",
+                           "measure", "value", "low", "high", "n_train", "n_test"]  # fmt: skip
     assert dict(table["measure"].value_counts()) == {"auc_external": 8, "auc_within": 8, "drop": 8, "auc_worst": 4}
     assert set(table["head"]) == set(external.HEADS) and set(table["endpoint"]) == {"label"}
+    odd = pages.results(replace(page, variants={A: "a", B: "b"}), scores)
+    assert set(map(tuple, odd[["test", "variant"]].to_numpy())) == {(A, "a"), (B, "b")}
+    assert set(map(tuple, odd[["train", "train_variant"]].to_numpy())) == {(A, "a"), (B, "b")}
     assert json.loads((folder / "page.provenance.json").read_text())["parameters"]["page"] == "page"
     drops = pd.read_csv(folder / "page.drops.csv")
     assert drops["p_holm"].notna().all() and len(drops) == 8
-    for part in ("apart", "drift", "calibration", "choices", "left_out"):
+    for part in ("apart", "drift", "rescaled", "calibration", "choices", "left_out"):
         assert (folder / f"page.{part}.csv").exists()
     path = pages.predictions_path(run, "page", "good")
     assert path == run / "predictions" / "external" / "page" / "good.parquet"

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from tumorbench_utils import artefacts, embeddings, exchange, knn, published, statistics
+from tumorbench_utils import artefacts, embeddings, exchange, knn, leaderboard, published, statistics
 from tumorbench_utils import leaderboard_pages as pages
 from tumorbench_utils.leaderboard_pages import choosing, gathering, showing, standing
 from tumorbench_utils.leaderboard_pages.findings import shown_rows
@@ -146,6 +146,15 @@ def test_predictions_that_do_not_give_the_auc_of_the_record_are_not_drawn_from(q
     assert drawn == {} and "phantom_a.survival: no predictions that give this AUC" in lost[0]
 
 
+def test_there_are_as_many_draws_as_a_difference_needs_to_be_significant_and_captions_say_how_many(board):
+    assert [each.draws for each in board.standings] == [0, 200, 200]
+    titles = {record["table"]: record["title"] for record in board.records}
+    few = standing.runs(leaderboard.within(board.measures), titles, board.run, 20, 0, 0.05)[1]
+    assert few.draws == statistics.least_draws(3) == 120 and few.pairs["phantom_a"]["p"].min() >= 2 / 121
+    assert "patient bootstrap of 120 draws" in pages.wins_shown(few).caption
+    assert "cohorts, 120 draws" in pages.mean_shown(few).caption
+
+
 def test_predictions_of_other_samples_are_not_compared_in_pairs(quick):
     frames = {name: standing._grouped(knn.path_of(quick, "phantom_a", name)) for name in ENCODERS}
     frames["volume"] = frames["volume"].iloc[1:]
@@ -208,15 +217,21 @@ def test_titles_are_of_their_own():
 # What others contribute
 
 
-def test_a_contributed_record_is_ranked_with_the_others_and_takes_the_interval_away(quick, board, tmp_path):
+def test_a_contributed_record_is_ranked_with_the_others_which_keep_their_intervals(quick, board, tmp_path):
     record = next(each for each in board.records if each["table"] == "fmcib_authors")
     measures = [each | {"value": 0.95, "low": 0.9, "high": 0.99} for each in record["measures"]]
     theirs = record | {"table": "ct_fm.benchmark", "model": "ct_fm", "title": "CT-FM", "recipe": "benchmark",
                        "contributor": "A hospital", "measures": measures}  # fmt: skip
     exchange.write([theirs], tmp_path)
-    patients = pages.gathered(quick, [tmp_path], draws=50).runs[0]
-    assert patients.ranks.mean["model"].iloc[0] == "ct_fm.benchmark"
-    assert patients.sure is None and any("without the predictions" in words for words in patients.lacking)
+    whole = pages.gathered(quick, [tmp_path], draws=50)
+    patients = whole.runs[0]
+    assert patients.ranks.mean["model"].iloc[0] == "ct_fm.benchmark" and patients.held == ("ct_fm.benchmark",)
+    sure = patients.sure.set_index("model")
+    assert list(sure.index[sure["low"].isna()]) == ["ct_fm.benchmark"] and (sure["mean_rank"] == [1, 2, 3]).all()
+    assert "interval of the mean rank of ct_fm.benchmark: no predictions came with it" in patients.lacking
+    words = pages.mean_shown(patients).caption
+    assert "without one, held as they are, CT-FM. CT-FM has the best mean rank, 1.00." in words
+    assert "- this run, patients: mean rank of FMCIB" in pages.findings(whole)
     assert set(patients.pairs["nsclc_radiomics"][["first", "second"]].to_numpy().ravel()) == {
         "fmcib_authors", "fmcib_authors_shuffled_roi"
     }  # fmt: skip
@@ -228,6 +243,13 @@ def test_a_conflict_names_both_files(quick, board, tmp_path):
     (path,) = exchange.write([record | {"measures": measures}], tmp_path)
     with pytest.raises(exchange.ConflictError, match=re.escape(str(path))):
         pages.gathered(quick, [tmp_path], draws=20)
+
+
+def test_pages_that_no_longer_count_leave_no_record(tmp_path):
+    phantoms(tmp_path)
+    assert {path.parent.name for path in gathering._own(tmp_path, {}).rglob("*.json")} == {"phantom_a", "phantom_b"}
+    kept = gathering._own(tmp_path, {"3_knn_evaluation": ["phantom_b"]}).rglob("*.json")
+    assert {path.parent.name for path in kept} == {"phantom_b"}
 
 
 def test_a_record_of_an_earlier_result_does_not_stay(tmp_path):
@@ -251,7 +273,8 @@ def test_every_figure_of_phantoms_says_so_and_published_ones_do_not(board):
         computed = [each.caption.startswith("PHANTOM, PARTLY UNTRAINED: ") for each in shown]
         assert computed.count(True) == 1 and computed[-1]
         assert shown[0].caption.startswith("As published.") or draw is pages.wins_shown
-        assert "var(--tb-published" in shown[0].svg or draw is pages.wins_shown
+        if draw is pages.heat_shown:
+            assert "var(--tb-published" in shown[0].svg
     assert pages.facets_shown(board.rows, board.mark).caption.startswith("PARTLY PHANTOM, PARTLY UNTRAINED: ")
 
 
@@ -283,6 +306,47 @@ def test_wins_and_losses_of_a_pair_are_each_other_s(board):
     assert table["wins"].sum() == decided
 
 
+def test_of_many_models_the_best_twelve_are_compared_and_the_others_counted():
+    names = [f"m{number:02}.benchmark" for number in range(24)]
+    table = pd.DataFrame({"table": names, "model": names, "cohort": "luna16", "auc": np.linspace(0.9, 0.5, 24)})
+    table = table.assign(weights="pretrained", control=None, phantom=False)
+    rng = np.random.default_rng(0)
+    drawn = {"luna16": {row.table: row.auc + np.append(0, rng.normal(0, 0.1, 99)) for row in table.itertuples()}}
+    many = standing._standing("this run, patients", table, {name: name[:3] for name in names}, 0.05, [], drawn)
+    shown = showing.duels(many)
+    assert len(shown) == 12 * 11 and set(shown["first"]) == {f"m{number:02}" for number in range(12)}
+    words = pages.wins_shown(many).caption
+    assert "of 276 comparisons on 1 cohort" in words and words.endswith("Of the best 12; 12 models more in pairs.csv.")
+
+
+def test_rows_start_in_order_of_the_mean_over_the_cohorts_that_they_share():
+    cells = [("a", "luna16", 0.7), ("a", "dlcs", 0.6), ("b", "luna16", 0.75), ("b", "dlcs", 0.5), ("c", "luna16", 0.9)]
+    parts = [{"table": table, "model": table, "title": table, "recipe": None, "weights": "pretrained", "control": None,
+              "cohort": cohort, "variant": "paper", "phantom": False, "samples": 9, "positives": 4,
+              "measures": [{"stage": "3", "head": "knn", "features": "embedding", "measure": "auc_grouped",
+                            "value": auc, "low": None, "high": None}]} for table, cohort, auc in cells]  # fmt: skip
+    rows = leaderboard.rows(parts, {"auc": pd.DataFrame()})
+    rows = gathering.completed(rows, leaderboard.measures(parts), {"a": "A", "b": "B", "c": "C"})
+    assert list(rows["table"]) == ["a", "b", "c"] and list(rows["cohorts_within"]) == [2, 2, 1]
+    assert rows["auc_common"].tolist()[:2] == pytest.approx([0.65, 0.625]) and np.isnan(rows["auc_common"][2])
+    assert list(rows["cohorts_within_tip"]) == ["LUNA16, DLCS", "LUNA16, DLCS", "LUNA16"]
+    assert list(rows["common_cohorts"]) == ["luna16, dlcs", "luna16, dlcs", ""]
+
+
+def test_published_figures_of_another_recipe_say_so_and_the_sentences_say_what_is_of_phantoms_alone(board):
+    rows = board.rows.set_index("table")
+    assert rows.loc["fmcib_authors", "published_auc"] > 0.5
+    assert rows["published_auc_mark"].to_dict() == {
+        name: "other recipe" if name == "fmcib_authors" else "" for name in rows.index
+    }
+    page = pages.table_shown(board, {}).html
+    assert page.count('data-mark="other recipe"') == 1 and 'title="PHANTOM, site A, PHANTOM, site B"' in page
+    words = pages.findings(board)
+    assert "- PARTLY PHANTOM, PARTLY UNTRAINED: Of 5 rows this run knows: " in words
+    assert "retest found of 1 (all on phantoms only); kappa, seed moved of 0;" in words
+    assert "9 records of 5 embedding tables (3 seen on phantoms only, 1 untrained), 0 contributors named" in words
+
+
 def test_the_table_has_a_row_a_model_with_pretraining_in_words(board):
     page = pages.table_shown(board, {"versions": {}}).html
     assert page.count("<tr data-flags") == len(board.rows) == 5
@@ -301,7 +365,7 @@ def test_files_hold_the_rows_with_provenance_and_null_for_what_is_missing(quick,
     assert whole["provenance"] == record and len(record["inputs"]) == len(board.records)
     assert [row["table"] for row in whole["rows"]] == [row["table"] for row in rows] == list(board.rows["table"])
     missing = next(row for row in whole["rows"] if row["table"] == "volume")
-    assert missing["kappa"] is None
+    assert missing["kappa"] is None and (target / "which_model.md").read_text() == pages.answers(board)
     ranks = pd.read_csv(target / "ranks.csv")
     assert ranks["group"].value_counts().to_dict() == {
         "as published": 60,
@@ -376,28 +440,26 @@ def external(rows):
     return pd.DataFrame(rows, columns=columns)
 
 
-@pytest.fixture(scope="module")
-def released(tmp_path_factory):
-    """A run on all cohorts of patients: one model is far above chance and controls, and holds on the other cohort."""
-    run = tmp_path_factory.mktemp("released")
+def put_task(run, question):
+    """Results on two cohorts of a question: one model is far above chance and controls, also on the other cohort."""
     tables = {
         "vista3d.benchmark": (9.0, "VISTA3D", {}),
         "pasta.benchmark": (0.0, "PASTA", {}),
         "random_encoder.benchmark.untrained": (0.0, TITLES["random_encoder.benchmark.untrained"], {}),
         "volume": (0.0, TITLES["volume"], {}),
     }
+    one, two = question.cohorts[:2]
+    for seed, cohort in enumerate((one, two)):
+        evaluated(run, cohort, tables, seed)
+    rows = [(one, "label", name, title, "knn", train, test, "auc_external", 0.9, 0.8, 0.95, 40, 40)
+            for name, (_, title, _) in tables.items() for train, test in ((one, two), (two, one))]  # fmt: skip
+    put_result(run, "3c_external_validation", one, external(rows))
+
+
+def test_a_model_that_passes_every_rule_is_named_with_its_worst_auc(tmp_path):
     for question in choosing.QUESTIONS:
-        for seed, cohort in enumerate(question.cohorts):
-            evaluated(run, cohort, tables, seed)
-        one, two = question.cohorts
-        rows = [(one, "paper", name, title, "knn", train, test, "auc_external", 0.9, 0.8, 0.95, 40, 40)
-                for name, (_, title, _) in tables.items() for train, test in ((one, two), (two, one))]  # fmt: skip
-        put_result(run, "3c_external_validation", one, external(rows))
-    return run
-
-
-def test_a_model_that_passes_every_rule_is_named_with_its_worst_auc(released):
-    words = pages.which_model(released, draws=300)
+        put_task(tmp_path, question)
+    words = pages.which_model(tmp_path, draws=300)
     assert words.startswith("**This run supports, for at least one task: VISTA3D.**")
     assert re.search(r"malignant\?\*\* This run: supports VISTA3D 1\.00 \(0\.90 to 1\.10\) on \S+ at worst\.", words)
     assert "supports PASTA" not in words and "another hospital" not in words and "gain over" not in words
@@ -411,6 +473,28 @@ def test_without_an_external_test_it_is_not_named_and_the_reason_is_told_in_titl
     words = pages.which_model(tmp_path, draws=300)
     assert "**This run names no model for patients.** 2 trained models were tested" in words
     assert "on LUNA16, not named: not held against an untrained encoder" in words and "another hospital" in words
+    assert "*This run has no table of an untrained encoder: a model cannot be held against it" in words
+    assert 250 <= len(words.split()) <= 350
+
+
+def test_a_model_that_fails_under_the_two_year_rule_on_another_cohort_is_not_named(tmp_path):
+    lung = next(each for each in choosing.QUESTIONS if "lung cancer" in each.words)
+    put_task(tmp_path, lung)
+    beside = tmp_path / "results" / "3_knn_evaluation" / "nsclc_radiogenomics.provenance.json"
+    inputs = json.loads(beside.read_text())["inputs"]
+    one, two = "nsclc_radiomics", "nsclc_radiogenomics"
+    rows = [
+        ("two_year", "two_year", "vista3d.benchmark", "VISTA3D", "knn", one, two, "auc_external", 0.4, 0.3, 0.5, 40, 40)
+    ]
+    table = external(rows).assign(train_variant="strict", variant="two_year")
+    put_result(tmp_path, "3c_external_validation", "two_year", table, inputs)
+    words = pages.which_model(tmp_path, draws=300)
+    (line,) = [line for line in words.splitlines() if line.startswith("- **Two-year survival in lung cancer?**")]
+    assert (
+        "not named: trained on NSCLC-Radiomics (strict), no better than chance on NSCLC-Radiogenomics (two_year)"
+        in line
+    )
+    assert "on NSCLC-Radiogenomics (alive at last follow-up)" in line.partition("As published:")[2]
 
 
 def test_reasons_name_titles_and_not_tables():

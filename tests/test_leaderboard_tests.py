@@ -1,4 +1,4 @@
-"""Friedman, Nemenyi, cliques and wins against scipy, Demsar's paper and cases by hand."""
+"""Friedman, Nemenyi, cliques and pairs against scipy, Demsar's paper and cases by hand."""
 
 import numpy as np
 import pandas as pd
@@ -131,31 +131,6 @@ def pairs(rows):
 
 
 TABLE = pairs([("a", "b", 0.8, 0.7, 0.01), ("a", "c", 0.8, 0.78, 0.06), ("b", "c", 0.7, 0.78, 0.04)])
-
-
-def test_wins_and_losses_are_significant_differences_and_the_rest_are_ties():
-    other = pairs([("a", "b", 0.6, 0.7, 0.049), ("a", "d", 0.6, 0.5, 0.05)])
-    found = leaderboard.wins({"x": TABLE, "y": other}).set_index(["cohort", "model"])
-    assert found.loc["x"].T.to_dict("list") == {"a": [1, 0, 1], "b": [0, 2, 0], "c": [1, 0, 1]}
-    assert found.loc["y"].T.to_dict("list") == {"a": [0, 1, 1], "b": [1, 0, 0], "d": [0, 0, 1]}
-    assert found.loc["all"].T.to_dict("list") == {"a": [1, 1, 2], "b": [1, 2, 0], "c": [1, 0, 1], "d": [0, 0, 1]}
-    assert found["wins"].sum() == found["losses"].sum() and found["ties"].sum() % 2 == 0
-    strict = leaderboard.wins({"x": TABLE}, alpha=0.02).set_index(["cohort", "model"])
-    assert strict.loc["x"].T.to_dict("list") == {"a": [1, 0, 1], "b": [0, 1, 1], "c": [0, 0, 2]}
-
-
-def test_the_best_is_shown_with_all_that_are_not_significantly_worse():
-    assert leaderboard.tied_with_best({"x": TABLE}) == {"x": ["a", "c"]}
-    assert leaderboard.tied_with_best({"x": TABLE}, alpha=0.005) == {"x": ["a", "c", "b"]}
-    turned = TABLE.rename(columns={"first": "second", "second": "first", "auc_first": "auc_second",
-                                   "auc_second": "auc_first"})  # fmt: skip
-    assert leaderboard.tied_with_best({"x": turned.assign(difference=-TABLE["difference"])}) == {"x": ["a", "c"]}
-
-
-def test_a_cohort_with_one_model_has_no_wins_and_nobody_to_be_tied_with():
-    none = pairs([])
-    assert leaderboard.wins({"x": none}).empty and leaderboard.wins({}).empty
-    assert leaderboard.tied_with_best({"x": none}) == {"x": []}
 
 
 def test_a_pair_is_turned_with_its_interval():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import highdicom
@@ -54,6 +55,12 @@ def made(table):
         of = phantom.case(int(row.patient_id[-4:]), row.site)
         scans[row.sample_id] = phantom.scan(of, row.scan == "retest")
     return scans
+
+
+@cache
+def many(null=False):
+    """Parameters of as many cases as statistics need."""
+    return phantom.parameters(400, retests=0, null=null)
 
 
 def rescanned(rows):
@@ -231,7 +238,7 @@ def test_sites_differ_in_noise_kernel_and_spacing():
 
 
 def test_sites_differ_in_case_mix():
-    sites = phantom.parameters(400, retests=0).groupby("site")
+    sites = many().groupby("site")
     assert sites["malignant"].mean()["a"] + 0.1 < sites["malignant"].mean()["b"]
     assert sites["true_diameter_mm"].median()["a"] + 1 < sites["true_diameter_mm"].median()["b"]
 
@@ -287,13 +294,13 @@ def auc(rows, features):
 
 @pytest.mark.parametrize("features", [["true_diameter_mm"], TEXTURE, ["heterogeneity_hu"]])
 def test_malignancy_shows_but_not_in_a_null_cohort(features):
-    assert 0.75 < auc(phantom.parameters(400, retests=0), features) < 0.95
-    assert abs(auc(phantom.parameters(400, retests=0, null=True), features) - 0.5) < 0.09  # 3 standard errors
+    assert 0.75 < auc(many(), features) < 0.95
+    assert abs(auc(many(null=True), features) - 0.5) < 0.09  # 3 standard errors
 
 
 @pytest.mark.parametrize(("null", "low", "high"), [(False, 0.15, 0.35), (True, 0.41, 0.59)])
 def test_size_foretells_survival_but_not_in_a_null_cohort(null, low, high):
-    rows = phantom.parameters(400, retests=0, null=null)
+    rows = many(null=null)
     label = cohort.COHORT.endpoint("survival").label(rows)
     known = label.notna()
     assert low < roc_auc_score(label[known], rows["true_diameter_mm"][known]) < high
@@ -309,7 +316,7 @@ def test_a_null_cohort_differs_in_its_outcomes_only():
 
 
 def test_two_year_survival_has_both_labels_and_leaves_some_out():
-    rows = phantom.parameters(200, retests=0)
+    rows = many().head(200)
     made = annotations.from_rows(cohort.COHORT, rows, "survival")
     assert len(made.table) + len(made.excluded) == 200
     assert (made.table["label"] == 1).sum() > 60 and (made.table["label"] == 0).sum() > 40

@@ -12,6 +12,7 @@ from test_plots_curation import drawn, overlap, words
 
 from tumorbench_utils.plots import external
 from tumorbench_utils.plots.base import MUTED, OURS, SECOND, WIDTH, Shown
+from tumorbench_utils.plots.probes import forest
 
 LONG = "Random encoder (untrained ResNet-18), second recipe of its authors, with a name that does not end"
 TITLES = ["FMCIB", LONG, "Tumour volume"]
@@ -64,29 +65,15 @@ def test_pairs_of_figures_are_joined_and_drawn_as_they_are():
     assert "Learnt in site A,\ntested in site B" in words(figure)
 
 
-def test_forest_marks_each_series_in_its_row_and_says_the_line():
-    table = pd.DataFrame({"title": ["A", "B", "A"], "series": ["kNN", "kNN", "linear"], "value": [-0.1, 0.05, 0.0]})
-    figure = external.forest(ends(table), "difference", 0.0)
-    axis = figure.axes[0]
-    knn, linear = marks(axis, "o"), marks(axis, "s")
-    assert [x for x, _, _ in knn] == [-0.1, 0.05] and [x for x, _, _ in linear] == [0.0]
-    assert knn[0][1] < linear[0][1] < knn[1][1]  # A's two above B's
-    assert {tuple(np.round(pair, 6)) for pair in segments(axis)} == {(-0.18, -0.02), (-0.03, 0.13), (-0.08, 0.08)}
-    assert any(list(line.get_xdata()) == [0, 0] and line.get_linestyle() == ":" for line in axis.lines)
-    assert axis.get_xlabel() == "difference"
-    with pytest.raises(ValueError, match="5 series, of which at most 4"):
-        external.forest(ends(pd.DataFrame({"title": "A", "series": list("abcde"), "value": 0.5})), "AUC")
-
-
-def test_the_worst_case_is_ranked_ties_share_a_rank_and_the_cohort_is_named():
-    table = pd.DataFrame({"title": ["A", "B", "C", "D"], "head": ["kNN", "linear probe", "kNN", "kNN"],
+def test_the_worst_case_is_named_with_its_rank_and_cohort():
+    table = pd.DataFrame({"rank": [1, 2, 2, 4], "title": ["A", "B", "C", "D"],
+                          "head": ["kNN", "linear probe", "kNN", "kNN"],
                           "where": ["site B", "site A", "site A", "site B"],
                           "value": [0.7, 0.6, 0.6, 0.5]})  # fmt: skip
     figure = external.worst(ends(table))
     axis = figure.axes[0]
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["1. A", "2. B", "2. C", "4. D"]
-    assert [text.get_text() for text in axis.texts] == [f"in {where}" for where in table["where"]]
-    assert_allclose([text.xy[0] for text in axis.texts], table["value"])
+    named = [label.get_text().replace("\n", " ") for label in axis.get_yticklabels()]
+    assert named == ["1. A, in site B", "2. B, in site A", "2. C, in site A", "4. D, in site B"]
     found = sorted(marks(axis, "o") + marks(axis, "s"), key=lambda mark: mark[1])
     assert [x for x, _, _ in found] == list(table["value"])
     assert [same_color(colour, SECOND) for _, _, colour in found] == [False, True, False, False]
@@ -111,9 +98,11 @@ def test_cohorts_are_counted_by_class_and_their_volumes_drawn_with_medians():
     [
         lambda: external.slopes(compared(), "PHANTOM, site A", "PHANTOM, site B"),
         lambda: external.worst(compared().rename(columns=lambda name: name.removesuffix("_external"))
-                               .assign(where="PHANTOM, site B")),
-        lambda: external.forest(ends(compared().assign(series="PHANTOM, site A or PHANTOM, site B?",
-                                                       value=0.7).drop_duplicates("title")), "AUC for the cohort"),
+                               .assign(where="PHANTOM, site B", rank=1)),
+        lambda: forest(ends(compared().assign(series="one", value=0.7).drop_duplicates("title")),
+                       "AUC for the cohort", title="PHANTOM, site A\nor PHANTOM, site B?"),
+        lambda: forest(ends(compared().rename(columns={"head": "series", "value_within": "value"})),
+                       "difference in AUC, external − within", 0.0, "Learnt in PHANTOM, site A,\ntested in PHANTOM, B"),
         lambda: external.sites({"PHANTOM, site A": pd.DataFrame({"label": [0, 1] * 600, "volume_ml": 3.0})}),
     ],
 )  # fmt: skip
@@ -134,10 +123,9 @@ def test_empty_tables_say_so_and_lacking_columns_are_named():
     for figure, sentence in (
         (external.slopes(pd.DataFrame(), "a", "b"), "No model was judged in another cohort."),
         (external.worst(pd.DataFrame()), "No model was judged in another cohort."),
-        (external.forest(pd.DataFrame(), "AUC", lacking="Nobody."), "Nobody."),
     ):
         assert sentence in words(figure)
     with pytest.raises(ValueError, match="slopes: the table has no column low_external"):
         external.slopes(compared().drop(columns="low_external"), "a", "b")
     with pytest.raises(ValueError, match="worst: the table has no column where"):
-        external.worst(pd.DataFrame({"title": ["A"], "head": "kNN", "value": 1, "low": 1, "high": 1}))
+        external.worst(pd.DataFrame({"rank": [1], "title": ["A"], "head": "kNN", "value": 1, "low": 1, "high": 1}))

@@ -31,6 +31,15 @@ def test_a_forest_has_every_value_in_its_row_with_its_interval():
     assert any(list(line.get_xdata()) == [CHANCE, CHANCE] for line in axis.get_lines())
 
 
+def test_a_forest_has_a_line_and_a_title_of_its_own_and_rows_that_lie_apart():
+    table = rows(("A", "kNN", -0.1, -0.2, 0.0), ("B", "kNN", 0.05, 0.0, 0.1), ("A", "linear", 0.0, -0.1, 0.1))
+    axis = forest(table, "difference", 0.0, "Learnt in A,\ntested in B").axes[0]
+    (_, knn), (_, linear) = marks(axis, "kNN"), marks(axis, "linear")
+    assert knn[0] < linear[0] < knn[1]  # A's two above B's
+    assert any(list(line.get_xdata()) == [0, 0] and line.get_linestyle() == ":" for line in axis.lines)
+    assert axis.get_title(loc="left") == "Learnt in A,\ntested in B" and axis.get_xlabel() == "difference"
+
+
 def test_a_forest_draws_the_chance_of_each_row_if_it_has_one():
     table = rows(("A", "kNN", 0.6, 0.5, 0.7), ("B", "kNN", 0.4, 0.3, 0.5)).assign(chance=[0.2, 0.3])
     axis = forest(table, "precision").axes[0]

@@ -65,6 +65,12 @@ def test_a_missing_value_is_a_dash_with_its_reason_and_without_a_value_to_sort_b
     assert [row[2][1] for row in cells(made(infinite).html)[:2]] == ["–", "–"]
 
 
+def test_a_value_has_a_tip_if_the_table_gives_one():
+    table = pd.DataFrame({"model": ["a", "b"], "n": [2.0, 1.0], "n_tip": ["one & two", ""]})
+    page = sortable(table, "Counts.", (Column("model", "model"), Column("n", "cohorts", digits=0))).html
+    assert '<td title="one &amp; two" data-value="2.0">2</td>' in page and '<td data-value="1.0">1</td>' in page
+
+
 def test_text_is_escaped_wherever_it_stands():
     table = TABLE.assign(licence="<i>", auc_why="<i>", auc_mark="<i>", tags="<i>")
     page = sortable(table, "<i>", [Column("title", "<i>", help="<i>"), *COLUMNS[1:]], [Filter("control", "<i>")],

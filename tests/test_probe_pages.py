@@ -1,5 +1,7 @@
 """Tables, figures, sentences and files of the page beyond kNN, from small embedding tables."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -128,7 +130,7 @@ def test_calibration_and_rare_outcomes(judged, measures):
 
 
 def test_the_clinic_is_compared_with_what_each_embedding_adds(judged, known):
-    assert known.used == ["clinical_age", "volume_ml"]
+    assert known.used == ["clinical_age"]
     assert dict(known.left_out.to_numpy()) == {"clinical_site": "constant"}
     assert list(known.table["features"]) == ["clinical", "volume", "embedding", "both", "embedding", "both"]
     of = clinical.covariates(judged.annotations)
@@ -139,7 +141,7 @@ def test_the_clinic_is_compared_with_what_each_embedding_adds(judged, known):
     assert known.added["difference"][0] > 0.05 > known.added["difference"][1]
     told(
         pages.clinic_shown(known, ""),
-        "age, volume ml",
+        "what the clinic knows (age; the volume is judged alone)",
         "clinical_site: constant",
         f"{known.added['difference'][0]:+.3f}",
     )
@@ -149,8 +151,9 @@ def test_the_clinic_is_compared_with_what_each_embedding_adds(judged, known):
 def test_without_clinical_columns_the_volume_is_what_counts_and_without_both_nothing(tmp_path):
     annotate(tmp_path, clinical_age=np.nan, clinical_site=None)
     put(tmp_path, "good", signal())
-    judged = pages.judged(tmp_path, "own", ["good"], TITLES, trials=1)
+    judged = pages.judged(tmp_path, "own", ["good"], {"good": "Tumour volume"}, trials=1)
     found = pages.clinic(judged, draws=20, trials=1)
+    assert list(found.table["title"]) == ["Tumour volume, as a covariate", "Tumour volume", "Tumour volume"]
     assert list(found.table["features"]) == ["volume", "embedding", "both"]
     assert found.table["series"].iloc[-1] == "with tumour volume"
     annotate(tmp_path, clinical_age=np.nan, clinical_site=None, volume_ml=np.nan)
@@ -158,11 +161,54 @@ def test_without_clinical_columns_the_volume_is_what_counts_and_without_both_not
 
 
 def test_the_tests_are_tried_on_outcomes_of_chance(judged):
-    study, shares = pages.honest(judged, 8, seed=1)
+    study, shares, untried = pages.honest(judged, 8, seed=1)
+    assert untried == ""
     assert len(study) == 8 and list(shares["outcomes"]) == [8] * 3 and study["p"].notna().all()
-    again, _ = pages.honest(judged, 8, seed=1)
+    again, *_ = pages.honest(judged, 8, seed=1)
     assert again.equals(study)
     told(pages.honest_shown(judged, study, shares, ""), "8 outcomes", f"{shares['share'][0]:.1%}", "Good and Noise")
+
+
+def test_where_one_sample_a_patient_leaves_too_few_the_page_says_so(judged):
+    few = replace(judged, labels=(np.arange(N) < 9).astype(int))
+    study, shares, untried = pages.honest(few, 3)
+    assert study.empty and shares.empty and "not tried on outcomes of chance" in untried and "9 positive" in untried
+
+
+def crowded(judged, count=14):
+    """The same embeddings under many names, one of them the volume."""
+    names = [*(f"m{number}" for number in range(count - 1)), "volume"]
+    of = {name: ("good", "noise")[number % 2] for number, name in enumerate(names)}
+    heads = ("knn", "linear")
+    return replace(
+        judged,
+        titles={name: name.capitalize() for name in names},
+        vectors={name: judged.vectors[of[name]] for name in names},
+        evaluations={(name, head): judged.evaluations[of[name], head] for name in names for head in heads},
+        predictions={(name, head): judged.predictions[of[name], head] for name in names for head in heads},
+    )
+
+
+def test_many_embeddings_are_shown_twelve_at_a_time_and_few_labels_of_the_best_and_volume(judged, measures):
+    many = crowded(judged)
+    first, last = pages.heads_shown(many, "untrained").shown
+    assert "and 6 more" in first.caption and "Volume: kNN" in last.caption and "more" not in last.caption
+    some = measures[measures["model"] == "good"]
+    each = [some.assign(model=name, title=title) for name, title in many.titles.items()]
+    assert len(pages.brier_shown(pd.concat(each), "").shown) == 2
+    one, unable = pages.few_labels(judged, [1], 5)
+    few = pd.concat(
+        [one[one["model"] == "good"].assign(model=name, title=title) for name, title in many.titles.items()]
+    )
+    shown = pages.few_labels_shown(many, few, unable, "")
+    assert "Of 14 embeddings" in shown.caption and "Volume: " in shown.caption and shown.caption.count(" from 1") == 6
+    assert "M0: " in shown.caption and "M1: " not in shown.caption  # the good, not the noise
+
+
+def test_calibration_has_a_row_a_table_though_two_have_one_title(measures):
+    table = pages.calibration_table(measures.assign(title="Same"))
+    assert list(table["embedding"]) == ["Same"] * 4
+    assert list(table["Brier"]) == list(pages.calibration_table(measures)["Brier"])
 
 
 def test_phantoms_are_given_the_outcomes_of_their_null_twins(tmp_path):
@@ -177,7 +223,7 @@ def test_phantoms_are_given_the_outcomes_of_their_null_twins(tmp_path):
 
 def test_findings_and_files_have_the_numbers_of_the_tables(run, judged, known, measures):
     differences, (few, _) = pages.heads_differences(judged, 50), pages.few_labels(judged, [1, 5], 10)
-    _, shares = pages.honest(judged, 3)
+    _, shares, _ = pages.honest(judged, 3)
     words = pages.findings(judged, differences, few, measures, known, ["A word on survival."], shares, "phantom")
     above = (pages.heads_table(judged).query("head == 'knn'")["low"] > 0.5).sum()
     assert f"chance for {above} of 2 embeddings with kNN" in words and "- PHANTOM: A word on survival." in words

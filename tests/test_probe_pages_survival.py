@@ -22,7 +22,7 @@ def follow_up(n=N, seed=0):
     return hazard, np.ceil(np.minimum(death, leave)) + 1, (death <= leave).astype(float), rng
 
 
-def write(run, follow=True, events=None, clinical=True):
+def write(run, follow=True, events=None, clinical=True, known=True):
     """70 patients; those censored before two years are excluded by the endpoint, but embedded."""
     hazard, time, event, rng = follow_up()
     event = event if events is None else events
@@ -34,9 +34,14 @@ def write(run, follow=True, events=None, clinical=True):
     if clinical:
         table["clinical_age"] = np.where(np.arange(N) % 9 == 0, np.nan, 60 + 5 * hazard + rng.normal(0, 5, N))
         table["clinical_gender"] = np.where(rng.random(N) < 0.5, "male", "female")
-        table["volume_ml"] = np.exp(1 + hazard + rng.normal(size=N))
+        table["volume_ml"] = np.exp(1 + 0.7 * hazard + rng.normal(size=N))
     early = table["label"].isna()
-    kept = [name for name in ("sample_id", "patient_id", "time_days", "event") if name in table]
+    names_kept = ["sample_id", "patient_id", "time_days", "event"] + [
+        "clinical_age",
+        "clinical_gender",
+        "volume_ml",
+    ] * known
+    kept = [name for name in names_kept if name in table]
     twice = table.loc[~early, kept].head(2).assign(sample_id=["again0", "again1"])
     excluded = pd.concat([table.loc[early, kept], twice]).assign(reason="by the endpoint")
     if follow:
@@ -148,3 +153,27 @@ def test_what_is_lacking_is_said_and_gives_nothing(tmp_path):
     assert page.survived(tmp_path / "one", COHORT, MODELS, TITLES, 10) is None
     assert "1 deaths among 68 patients" in page.survival_lacking(tmp_path / "one", COHORT, MODELS)
     assert page.survival_lacking(tmp_path / "one", COHORT, []) == "No embedding was named."
+
+
+def test_covariates_that_nobody_knows_of_the_excluded_are_not_used_and_named(tmp_path, made):
+    assert made[0].unknown == [] and made[0].samples["volume_ml"].notna().all()
+    write(tmp_path, known=False)
+    found = page.survived(tmp_path, COHORT, MODELS, TITLES, draws=20)
+    assert found.unknown == ["clinical_age", "clinical_gender", "volume_ml"]
+    assert set(found.features) == set(MODELS) and len(found.samples) == len(made[0].samples)
+    line = "Not used, since they are not known of patients whom the endpoint left out: age, gender, volume ml."
+    assert line in page.survival_found(found)
+
+
+def test_covariates_of_the_excluded_are_theirs_though_a_file_has_them_as_text(tmp_path):
+    table, early = write(tmp_path)
+    path = annotations.path_of(tmp_path, COHORT).with_suffix(".excluded.csv")
+    text = pd.read_csv(path, dtype=str)
+    text.loc[text.index[0], "clinical_age"] = "unknown"
+    text.to_csv(path, index=False)
+    everybody = page._everybody(tmp_path, COHORT).set_index("sample_id")
+    first, second = table["sample_id"][early].iloc[:2]
+    ages = table.set_index("sample_id")["clinical_age"]
+    assert np.isnan(everybody.loc[first, "clinical_age"])
+    assert everybody.loc[second, "clinical_age"] == pytest.approx(ages[second])
+    assert everybody.loc[second, "clinical_gender"] == table.set_index("sample_id").loc[second, "clinical_gender"]

@@ -56,6 +56,29 @@ def test_a_warm_start_changes_the_way_not_the_end():
     assert warm.weights == pytest.approx(cold.weights, abs=1e-6) and warm.steps < cold.steps
 
 
+@pytest.mark.parametrize("c", [1e-6, 0.1, 100.0])
+def test_logits_are_those_of_newtons_method_with_the_whole_hessian(c):
+    rng = np.random.default_rng(2)
+    vectors = rng.normal(size=(450, 700)) * np.arange(1, 701) ** -0.5 @ rng.normal(size=(700, 700))
+    labels = (vectors[:, 0] + vectors[:, 0].std() * rng.normal(size=450) > 0.5).astype(int)
+    basis, coordinates = linear.span(vectors[:400])
+    held = basis.coordinates(vectors)
+    model = LogisticRegression(C=c, solver="newton-cholesky", tol=1e-12).fit(coordinates, labels[:400])
+    cold = linear.solve(coordinates, labels[:400], c)
+    warm = linear.solve(coordinates, labels[:400], c, linear.solve(coordinates, labels[:400], c * 30).weights)
+    for found in (cold, warm):
+        assert found.logits(held) == pytest.approx(model.decision_function(held), abs=1e-6)
+
+
+def test_a_start_far_off_still_ends_at_the_optimum():
+    vectors, labels = toy()
+    _, coordinates = linear.span(vectors)
+    far = np.full(coordinates.shape[1] + 1, 20.0)
+    cold = linear.solve(coordinates, labels, 5.0)
+    assert linear.solve(coordinates, labels, 5.0, far).weights == pytest.approx(cold.weights, abs=1e-6)
+    assert (far == 20).all()
+
+
 def test_c_is_the_best_on_validation_and_ties_go_to_the_lower_log_loss():
     vectors, labels = toy()
     fitted = linear.fit(vectors[:60], labels[:60], vectors[60:90], labels[60:90], trials=12, seed=3)

@@ -42,16 +42,37 @@ def test_auc_average_precision_and_brier_are_means_over_splits_of_scikit_learns(
     shares = [rows["label"].mean() for _, rows in table.groupby("split")]
     reference = np.mean([share * (1 - share) for share in shares])
     assert found["value"]["brier_skill"] == pytest.approx(1 - found["value"]["brier"] / reference)
-    assert found["chance"]["pr_auc"] == pytest.approx(np.mean(shares))
+    guessed = [
+        calibration.chance_precision(*rows[["label", "probability"]].T.to_numpy()) for _, rows in table.groupby("split")
+    ]
+    assert (
+        found["chance"]["pr_auc"] == pytest.approx(np.mean(guessed)) and found["of"]["pr_auc"] == "positives (label 1)"
+    )
     assert found["chance"]["brier"] == pytest.approx(reference) and found["chance"]["auc"] == 0.5
 
 
-def test_average_precision_of_a_random_score_is_the_prevalence():
+@pytest.mark.parametrize("rounded", [None, 3])
+def test_chance_of_average_precision_is_the_mean_over_permuted_labels(rounded):
     rng = np.random.default_rng(1)
-    label = (rng.random(6000) < 0.07).astype(int)
-    table = pd.DataFrame({"split": 0, "patient_id": np.arange(6000), "label": label, "probability": rng.random(6000)})
-    found = values(table)
-    assert found["value"]["pr_auc"] == pytest.approx(found["chance"]["pr_auc"], abs=0.015)
+    label, score = np.r_[np.ones(4), np.zeros(36)], rng.random(40)
+    score = score if rounded is None else np.round(score * rounded) / rounded
+    drawn = [average_precision_score(rng.permutation(label), score) for _ in range(400)]
+    found = calibration.chance_precision(label, score)
+    assert found == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / np.sqrt(400))
+    assert found > 0.1 + (0.05 if rounded is None else 0.002)  # the share is biased for few
+    assert calibration.chance_precision(label, np.full(40, 0.3)) == pytest.approx(0.1)
+
+
+def test_average_precision_is_of_the_rarer_class_whichever_it_is():
+    table = toy(n=200, rounded=9)
+    turned = table.assign(label=1 - table["label"], probability=1 - table["probability"])
+    one, two = values(table, draws=40), values(turned, draws=40)
+    assert table["label"].mean() < 0.5 and two["of"]["pr_auc"] == "negatives (label 0)"
+    assert two.loc["pr_auc", ["value", "low", "high", "chance"]].tolist() == pytest.approx(
+        one.loc["pr_auc", ["value", "low", "high", "chance"]].tolist(), abs=1e-12
+    )
+    assert one["value"]["auc"] == pytest.approx(two["value"]["auc"]) and set(one["of"].drop("pr_auc")) == {""}
+    assert calibration.rarer([0, 1]) == calibration.rarer([0, 0, 1]) == 1 and calibration.rarer([0, 1, 1]) == 0
 
 
 @pytest.mark.parametrize(("slope", "shift"), [(1.0, 0.0), (0.3, 0.0), (2.0, 0.8)])
@@ -70,6 +91,24 @@ def test_slope_and_intercept_are_those_of_an_unpenalised_logistic_regression(slo
 def test_a_slope_far_from_one_is_still_found():
     table = toy(slope=400.0)
     assert values(table)["value"]["calibration_slope"] == pytest.approx(400, rel=0.25)
+
+
+def test_draws_in_which_the_classes_are_parted_have_no_slope_and_hold_up_no_other(monkeypatch):
+    label, odds = np.array([0, 0, 1, 0, 1, 1]), np.array([-2.0, -1, -0.5, 0.5, 1, 2])
+    weight = np.array(
+        [[1, 1, 1, 1, 1, 1], [1, 1, 0, 1, 1, 1], [2, 1, 3, 1, 0, 1], [1, 0, 1, 0, 1, 1], [1, 1, 1, 1, 1, 2]]
+    )
+    seen, step = [], calibration._newton
+    monkeypatch.setattr(calibration, "_newton", lambda *given: seen.append(len(given[2])) or step(*given))
+    slope, offset = calibration._recalibrated(label, odds, weight.astype(float))
+    assert np.isfinite(slope).tolist() == [True, False, True, False, True] and np.isfinite(offset).all()
+    assert seen[0] == 3 and len(seen) < 20 and seen[-1] <= seen[0]
+    for at in (0, 2, 4):
+        rows = np.repeat(np.arange(6), weight[at])
+        model = LogisticRegression(C=1e12, tol=1e-12, max_iter=2000).fit(odds[rows, None], label[rows])
+        assert slope[at] == pytest.approx(model.coef_[0, 0], rel=1e-3)
+    assert calibration._separated(label, odds, weight).tolist() == [False, True, False, True, False]
+    assert calibration._separated(1 - label, odds, weight).tolist() == [False, True, False, True, False]
 
 
 @pytest.mark.parametrize("rounded", [None, 10])

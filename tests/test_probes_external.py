@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -15,6 +15,14 @@ from sklearn.preprocessing import StandardScaler
 
 from tumorbench_utils.probes import external, external_scores
 from tumorbench_utils.probes.external import ExternalError
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_strengths():
+    """Three C in place of seven: the tests are about where they come from."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(external, "STRENGTHS", external.STRENGTHS[[1, 3, 5]])
+        yield
 
 
 def people(name, n=60, per=1, share=0.5, seed=0):
@@ -122,32 +130,37 @@ def test_the_external_linear_probe_is_that_of_scikit_learn_also_with_more_featur
     assert_allclose(external.judged(judge, "a", b, "model")["probability"], expected, atol=1e-5)
 
 
-def test_k_and_c_are_chosen_by_the_mean_auc_of_inner_folds_weighted_by_pairs():
+def test_k_is_chosen_by_the_auc_of_inner_folds_weighted_by_pairs_and_c_by_their_log_loss():
     samples = people("a", 66, per=2)
     vectors, labels = signal(samples, 0.8), samples["label"].to_numpy()
     here = external.site("a", samples, {"model": vectors}, ["model"], folds=3, seed=4)
     splits = list(StratifiedGroupKFold(3, shuffle=True, random_state=4).split(labels, labels, samples["patient_id"]))
     pairs = [labels[held].sum() * (1 - labels[held]).sum() for _, held in splits]
 
-    def curve(model):
+    def tried(model):
         found = []
         for learnt, held in splits:
             pipeline = make_pipeline(StandardScaler(), model).fit(vectors[learnt].astype(float), labels[learnt])
-            found.append(roc_auc_score(labels[held], pipeline.predict_proba(vectors[held].astype(float))[:, 1]))
-        return np.average(found, weights=pairs)
+            score = pipeline.predict_proba(vectors[held].astype(float))[:, 1]
+            loss = log_loss(labels[held], score, normalize=False) if hasattr(model, "C") else 0
+            found.append((roc_auc_score(labels[held], score), loss))
+        return np.average([auc for auc, _ in found], weights=pairs), sum(loss for _, loss in found)
 
-    knn = [curve(KNeighborsClassifier(k, metric="cosine")) for k in range(1, 13)]
-    linear = [curve(LogisticRegression(C=c, tol=1e-10, max_iter=10_000)) for c in external.STRENGTHS]
+    knn = [tried(KNeighborsClassifier(k, metric="cosine"))[0] for k in range(1, 13)]
+    linear = [tried(LogisticRegression(C=c, tol=1e-10, max_iter=10_000)) for c in external.STRENGTHS]
+    aucs, losses = map(list, zip(*linear, strict=True))
     neighbours, probe = (external.learnt(here, "model", head, 12) for head in external.HEADS)
     assert_allclose(neighbours.curve, knn, atol=1e-12)
-    assert_allclose(probe.curve, linear, atol=1e-12)
-    assert neighbours.chosen == 1 + int(np.argmax(knn)) and probe.chosen == external.STRENGTHS[np.argmax(linear)]
-    assert neighbours.score == max(neighbours.curve) and probe.score == max(probe.curve)
+    assert_allclose(probe.curve, aucs, atol=1e-12)
+    assert neighbours.chosen == 1 + int(np.argmax(knn)) and neighbours.score == max(neighbours.curve)
+    best = int(np.argmin(losses))
+    assert best != int(np.argmax(aucs)) and probe.chosen == external.STRENGTHS[best]
+    assert probe.score == probe.curve[best]
 
 
 def test_k_reaches_no_further_than_the_smallest_inner_training_part():
     a = sites(n=30, folds=5)[0]
-    assert len(external.learnt(a, "model", "knn", 50).curve) == min(len(part) for part, _ in a.inner) == 24
+    assert len(external.learnt(a, "model", "knn", 50).curve) == min(len(part) for part, _ in a.inner) == 20
 
 
 @pytest.mark.parametrize("head", external.HEADS)
@@ -189,6 +202,7 @@ def test_folds_keep_patients_together_and_every_sample_is_held_out_once():
         assert not set(person[fold.train]) & set(person[fold.test])
         inside = person[fold.train]
         assert sorted(np.concatenate([held for _, held in fold.inner])) == list(range(len(fold.train)))
+        assert len(fold.inner) == len(here.inner) == external.INNER
         assert not any(set(inside[learnt]) & set(inside[held]) for learnt, held in fold.inner)
     found, judges = external.within(here, "model", "knn", 15)
     assert len(judges) == 5 and list(found["sample_id"]) == list(samples["sample_id"])
@@ -241,6 +255,13 @@ def tiny():
         for train, test in product("abc", "abc")
     ]
     return pd.concat(frames, ignore_index=True)
+
+
+def test_the_least_draws_are_those_with_which_the_surest_difference_passes_holm():
+    for comparisons in (1, 8, 56):
+        draws = external_scores.least_draws(comparisons)
+        assert comparisons * 2 / (draws + 1) < 0.05 <= comparisons * 2 / draws
+    assert external_scores.least_draws(56) == 2240
 
 
 def test_the_worst_case_and_its_interval_by_hand():

@@ -97,13 +97,35 @@ def test_a_summary_has_the_mean_and_central_draws_and_more_labels_help():
     assert again.equals(table)
 
 
+@pytest.mark.parametrize(("mixed", "negative", "shots"), [(14, 40, [1, 5]), (40, 0, [1, 5, 10]), (6, 6, [1])])
+def test_patients_of_both_classes_never_leave_a_part_with_one_class(mixed, negative, shots):
+    patients = np.r_[np.repeat(np.arange(mixed), 2), mixed + np.arange(negative)]
+    labels = np.r_[np.tile([0, 1], mixed), np.zeros(negative, int)]
+    able, _ = few_shot.possible(labels, patients, [1, 5, 10])
+    assert able == shots  # half of them count for either class
+    vectors = np.random.default_rng(0).normal(size=(len(labels), 4))
+    table = few_shot.evaluate(vectors, labels, patients, able, draws=100)
+    assert table["auc"].notna().all() and len(table) == 200 * len(able)
+    for m in able:
+        drawn = few_shot.draw(labels, patients, m, 100)
+        for part in (drawn.validation, drawn.held & ~drawn.validation):
+            assert all(set(labels[row]) == {0, 1} for row in part)
+
+
+def test_draws_that_cannot_be_had_are_named(monkeypatch):
+    _, labels, patients = toy()
+    monkeypatch.setattr(few_shot, "_support", lambda *given: None)
+    with pytest.raises(ProbeError, match="5 patients of each class: none of 1,000 draws left both classes"):
+        few_shot.draw(labels, patients, 5, 3)
+
+
 def test_bad_input_and_impossible_numbers_are_named():
     vectors, labels, patients = toy()
-    with pytest.raises(ProbeError, match="of 16 patients of each class: the smaller class has 17"):
-        few_shot.draw(labels, patients, 16, 5)
+    with pytest.raises(ProbeError, match="of 15 patients of each class: the smaller class has 16"):
+        few_shot.draw(labels, patients, 15, 5)
     with pytest.raises(ProbeError, match="0 draws"):
         few_shot.draw(labels, patients, 1, 0)
-    assert few_shot.possible(labels, patients, [1, 15, 16]) == ([1, 15], [16])
+    assert few_shot.possible(labels, patients, [1, 14, 15]) == ([1, 14], [15])
     vectors[3] = 0
     with pytest.raises(ProbeError, match="1 vectors hold NaN or are zero, the first is row 3"):
         few_shot.evaluate(vectors, labels, patients)

@@ -242,14 +242,17 @@ def test_an_import_killed_before_its_end_is_made_again(tmp_path, monkeypatch):
 def test_published_auc_is_set_beside_the_right_tables_only():
     records = {
         "fmcib_authors": {"model": "fmcib", "recipe": "authors", "control": None},
-        "fmcib": {"model": "fmcib", "recipe": "benchmark", "control": None},
+        "fmcib": {"model": "fmcib", "recipe": "benchmark", "control": None, "source": "released"},
+        "fmcib.benchmark": {"model": "fmcib", "recipe": "benchmark", "control": None, "source": "extraction"},
+        "untrained": {"model": "fmcib", "recipe": "benchmark", "control": None, "untrained": True},
         "shuffled": {"model": "fmcib", "recipe": "authors", "control": "shuffled_roi"},
         "mine": {"model": "mine", "recipe": "authors", "control": None},
     }
     table = published.auc_of("nsclc_radiomics", records)
-    assert list(table["model"]) == ["fmcib_authors", "fmcib"]
-    assert list(table["same_features"]) == [False, True]
-    assert table["auc"].round(3).tolist() == [0.577, 0.577] and set(table["status"]) == {"published"}
+    assert list(table["model"]) == ["fmcib_authors", "fmcib", "fmcib.benchmark"]
+    assert list(table["same_features"]) == [False, True, False]
+    assert list(table["same_recipe"]) == [False, True, True]
+    assert table["auc"].round(3).tolist() == [0.577] * 3 and set(table["status"]) == {"published"}
     assert published.auc_of("rider", records).empty
 
 
@@ -289,11 +292,14 @@ def test_notes_say_no_more_than_the_figures():
     paired = pd.DataFrame({"low": [-0.06, -0.02]})
     note = published.controls_note("A", paired, [])
     assert "a loss of up to 0.06 AUC cannot be excluded" in note and "no proof" in note
-    comparison = pd.DataFrame(
-        {"title": ["A"], "same_features": [False], "auc": [0.7], "low_published": [0.55], "high_published": [0.6]}
-    )
+    limits = {"auc": [0.7], "low_published": [0.55], "high_published": [0.6]}
+    comparison = pd.DataFrame({"title": ["A"], "same_features": [False], "same_recipe": [False], **limits})
     assert "Our mean lies outside" in published.comparison_note(comparison, "paper")
     assert "Another endpoint" in published.comparison_note(comparison, "strict")
+    own = published.comparison_note(comparison.assign(same_recipe=True), "paper")
+    assert own.startswith("**Same recipe, other features** (A)") and "released" not in own
+    released = published.comparison_note(comparison.assign(same_recipe=True, same_features=True), "paper")
+    assert released.startswith("**Same features** (A)") and "extracted in this run" not in released
 
 
 def test_tables_of_sources_are_named_and_an_unknown_source_is_told():

@@ -59,6 +59,24 @@ def test_the_authors_recipe_is_said_of_tables_made_here_and_not_of_published_one
     }
 
 
+def test_no_two_tables_have_the_same_title(tmp_path):
+    given = {
+        "fmcib": {"title": "FMCIB", "source": "released"},
+        "fmcib.benchmark": {"title": "FMCIB"},
+        "mine": {"title": "Mine", "source": "own"},
+        "mine_too": {"title": "Mine", "source": "own"},
+    }
+    for name, parameters in given.items():
+        put(tmp_path, name, ["a"], [[1.0]], **parameters)
+    assert tables.titled(tmp_path, COHORT, list(given)) == {
+        "fmcib": "FMCIB, as released",
+        "fmcib.benchmark": "FMCIB",
+        "mine": "Mine (mine)",
+        "mine_too": "Mine (mine_too)",
+    }
+    assert tables.titled(tmp_path, COHORT, ["fmcib", "mine"]) == {"fmcib": "FMCIB", "mine": "Mine"}
+
+
 def test_a_title_of_a_table_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(embeddings.EmbeddingError, match=r"nobody\.parquet: no such embedding table"):
         tables.titled(tmp_path, COHORT, ["nobody"])

@@ -56,7 +56,7 @@ SCHEMA = pa.DataFrameSchema(
 class Annotations:
     """An annotation table and, as a table of its own, the samples left out.
 
-    Of these: sample_id, patient_id, reason, and where there is follow-up time_days and event.
+    Of these: sample_id, patient_id, reason, where there is follow-up time_days and event, and clinical_* columns.
     """
 
     table: pd.DataFrame
@@ -90,8 +90,9 @@ def from_rows(cohort: Cohort, rows: pd.DataFrame, variant: str = "paper") -> Ann
             table[f"clinical_{ours}"] = rows[theirs]
     left_out = table["label"].isna() & (endpoint is not None)
     reason = endpoint.exclusion if endpoint else ""
-    kept = [name for name in ("sample_id", "patient_id", *FOLLOW_UP) if name in table]  # of use in survival analysis
-    excluded = table.loc[left_out, kept].assign(reason=reason)
+    names = [name for name in ("sample_id", "patient_id", *FOLLOW_UP) if name in table]
+    names += [name for name in table if name.startswith("clinical_")]  # survival analysis takes those left out too
+    excluded = table.loc[left_out, names].assign(reason=reason)
     return Annotations(check(table[~left_out], cohort.id), excluded.reset_index(drop=True))
 
 
@@ -170,5 +171,6 @@ def _check_whole(text: str, origin: str) -> None:
 
 def read_excluded(run: str | Path, cohort: str) -> pd.DataFrame:
     """Samples that were left out, each with its reason; an empty table if there are none."""
-    table = pd.read_csv(path_of(run, cohort).with_suffix(".excluded.csv"), dtype=str, **EMPTY)
+    text = dict.fromkeys(("sample_id", "patient_id", "reason"), str)
+    table = pd.read_csv(path_of(run, cohort).with_suffix(".excluded.csv"), dtype=text, **EMPTY)
     return table.astype({name: float for name in FOLLOW_UP if name in table})

@@ -109,6 +109,16 @@ def read(path: str | Path) -> EmbeddingTable:
     return EmbeddingTable(ids, trials, vectors, provenance)
 
 
+def provenance(path: str | Path) -> dict:
+    """What a table was made of, without reading its vectors."""
+    try:
+        return json.loads((pq.read_schema(path).metadata or {}).get(artefacts.PROVENANCE, b"{}"))
+    except FileNotFoundError as error:
+        raise EmbeddingError(f"{path}: no such embedding table") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise EmbeddingError(f"{path}: truncated, or not an embedding table ({error})") from error
+
+
 def _matrix(ids: np.ndarray, vectors: np.ndarray | Sequence[np.ndarray], origin: str) -> np.ndarray:
     if len(vectors) != len(ids):
         raise EmbeddingError(f"{origin}: {len(ids)} sample_id but {len(vectors)} embeddings")

@@ -89,33 +89,36 @@ def figures(name: str) -> pd.DataFrame:
 
 
 def auc_of(cohort: str, records: Mapping[str, Mapping]) -> pd.DataFrame:
-    """Published AUCs for the embedding tables of a run: model (the table's name), auc, low, high, same_features.
+    """Published AUCs for the embedding tables of a run: model (the table's name), auc, low, high, same_features,
+    same_recipe.
 
     ``records`` holds the parameters in each table's provenance. ``same_features`` says whether the published figure
-    was made of features by the same recipe. Tables of models that the study does not have, and of untrained ones, are
-    left out.
+    was made of these very features, ``same_recipe`` whether it was made by the same recipe. Tables of models that the
+    study does not have, and of untrained ones, are left out.
     """
     study = figures("auc").query("cohort == @cohort").set_index("model")
     rows = [
         {
             "model": name,
             **study.loc[record["model"], ["auc", "ci_low", "ci_high", "status"]],
-            "same_features": record["recipe"] == "benchmark",
+            "same_features": record["recipe"] == "benchmark" and record.get("source") == "released",
+            "same_recipe": record["recipe"] == "benchmark",
         }
         for name, record in records.items()
         if record["model"] in study.index and not record["control"] and not record.get("untrained")
     ]
-    columns = ["model", "auc", "ci_low", "ci_high", "status", "same_features"]
+    columns = ["model", "auc", "ci_low", "ci_high", "status", "same_features", "same_recipe"]
     return pd.DataFrame(rows, columns=columns).rename(columns={"ci_low": "low", "ci_high": "high"})
 
 
 def comparison_note(comparison: pd.DataFrame, variant: str) -> str:
     """Why published and recomputed AUCs need not be equal, in words for the page (columns as of the notebook)."""
-    notes, same = [], comparison["same_features"].astype(bool)
-    if (~same).any():
-        inside = comparison["auc"].between(comparison["low_published"], comparison["high_published"])[~same].all()
+    notes, same, alike = [], comparison["same_features"].astype(bool), comparison["same_recipe"].astype(bool)
+    other = ~alike
+    if other.any():
+        inside = comparison["auc"].between(comparison["low_published"], comparison["high_published"])[other].all()
         notes.append(
-            f"**Not the same features** ({', '.join(comparison['title'][~same])}). The published figure was made of "
+            f"**Not the same features** ({', '.join(comparison['title'][other])}). The published figure was made of "
             "patches of 48 x 48 x 48 voxels, clipped at -1024 and 2048 HU; these embeddings were made with the recipe "
             "of the model's authors, 50 x 50 x 50 voxels and no clipping. "
             + (
@@ -130,6 +133,12 @@ def comparison_note(comparison: pd.DataFrame, variant: str) -> str:
             f"**Same features** ({', '.join(comparison['title'][same])}). These are the embeddings that the study's "
             "authors released, so the difference should vanish but for the rounding of distances, which can swap two "
             "nearly equal neighbours."
+        )
+    if (alike & ~same).any():
+        notes.append(
+            f"**Same recipe, other features** ({', '.join(comparison['title'][alike & ~same])}). These were extracted "
+            "in this run, by the recipe behind the published figure: seed points, patches and numerics are ours, and "
+            "differences show how well the extraction is reproduced."
         )
     if variant != "paper":
         notes.append(

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 
 SAMPLE = ["split", "sample_id", "label"]  # what makes two predictions comparable
+CHUNK = 2000  # draws at a time
 PAIR = ["first", "second", "auc_first", "auc_second", "difference", "low", "high", "p"]
 
 
@@ -78,19 +79,22 @@ def auc_draws(predictions: Mapping[str, pd.DataFrame], draws: int = 5000, seed: 
     """
     if not predictions:
         return {}
-    names = list(predictions)
-    base = _sorted(predictions[names[0]])
+    frames = {name: _sorted(frame) for name, frame in predictions.items()}
+    names = list(frames)
+    base = frames[names[0]]
+    for name in names[1:]:
+        if not frames[name][SAMPLE].equals(base[SAMPLE]):
+            raise ValueError(f"'{name}' and '{names[0]}' were not tested on the same samples: no paired difference")
     people, person = np.unique(base["patient_id"].to_numpy(str), return_inverse=True)
     rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=draws).astype(np.float32)
-    weights = np.vstack([np.ones(len(people), np.float32), weights])  # the first draw is the data themselves
-    aucs = {names[0]: _weighted_aucs(base, person, weights)}
-    for name in names[1:]:
-        frame = _sorted(predictions[name])
-        if not frame[SAMPLE].equals(base[SAMPLE]):
-            raise ValueError(f"'{name}' and '{names[0]}' were not tested on the same samples: no paired difference")
-        aucs[name] = _weighted_aucs(frame, person, weights)
-    return aucs
+    share = np.full(len(people), 1 / len(people))
+    once = np.ones((1, len(people)), np.float32)  # the first draw is the data themselves
+    aucs = {name: [_weighted_aucs(frame, person, once)] for name, frame in frames.items()}
+    for start in range(0, draws, CHUNK):  # so that the weights of many draws never lie in memory together
+        weights = rng.multinomial(len(people), share, size=min(CHUNK, draws - start)).astype(np.float32)
+        for name, frame in frames.items():
+            aucs[name].append(_weighted_aucs(frame, person, weights))
+    return {name: np.concatenate(parts) for name, parts in aucs.items()}
 
 
 def paired_bootstrap(
@@ -113,11 +117,6 @@ def paired_bootstrap(
     table = pd.DataFrame(rows, columns=PAIR).drop(columns="second")
     table = table.rename(columns={"first": "name", "auc_first": "auc", "auc_second": "reference_auc"})
     return table.assign(p_holm=holm(table["p"]))
-
-
-def pairwise(predictions: Mapping[str, pd.DataFrame], draws: int = 5000, seed: int = 0) -> pd.DataFrame:
-    """:func:`pairwise_of` the :func:`auc_draws` of ``predictions``: every model against every other."""
-    return pairwise_of(auc_draws(predictions, draws, seed))
 
 
 def pairwise_of(aucs: Mapping[str, np.ndarray]) -> pd.DataFrame:

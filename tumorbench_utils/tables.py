@@ -50,16 +50,22 @@ def provide(
 
 
 def titled(run: str | Path, cohort: str, names: Sequence[str]) -> dict[str, str]:
-    """Title of each embedding table, as figures name it: the model, its recipe if it is the authors', its weights."""
-    titles = {}
+    """Title of each embedding table, as figures name it: the model, its recipe if it is the authors', its weights.
+
+    No two are the same: a released table that has the title of another is told by its source, others by their name.
+    """
+    titles, sources = {}, {}
     for name in names:
-        given = embeddings.read(embeddings.path_of(run, cohort, name)).provenance["parameters"]
-        words = [given["title"]]
+        given = embeddings.provenance(embeddings.path_of(run, cohort, name))["parameters"]
+        sources[name], words = given.get("source"), [given["title"]]
         if given.get("recipe") == "authors" and given.get("source") == SOURCE:
             words.append("authors' recipe")
         if given.get(UNTRAINED) and UNTRAINED not in given["title"]:
             words.append(UNTRAINED)
         titles[name] = ", ".join(words)
+    for ending in (lambda name: ", as released" if sources[name] == "released" else "", lambda name: f" ({name})"):
+        seen = list(titles.values())
+        titles = {name: title + (ending(name) if seen.count(title) > 1 else "") for name, title in titles.items()}
     return titles
 
 

@@ -239,7 +239,10 @@ def files(profile: dict, stage: str, page: str) -> list[str]:
 def parameters(profile: dict, stage: str, page: str) -> dict:
     """The parameters of a page: those of the profile, and what follows from its cohort."""
     given = profile["pages"][stage][page]
-    if stage in BY_MODEL or stage in WHOLE:
+    if stage in WHOLE:
+        others = {name: list(pages) for name, pages in profile["pages"].items() if name != stage}
+        return {"pages": others, **given}
+    if stage in BY_MODEL:
         return dict(given)
     options = {cohort: profile["cohorts"][cohort] for cohort in cohorts_of(given)}
     if stage in BY_ENDPOINT:

@@ -15,8 +15,8 @@ import pandas as pd
 import run_profile
 import yaml
 
-from tumorbench_utils import cards, leaderboard_pages, plots, published
-from tumorbench_utils.cohorts import COHORTS, STUDY
+from tumorbench_utils import cards, plots, published
+from tumorbench_utils.cohorts import COHORTS, STUDY, is_phantom
 from tumorbench_utils.models import MODELS, TEN, Control, Model
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +61,7 @@ def stage(run: Path, profile: dict) -> Path:
     generated = book / "_generated"
     generated.mkdir()
     (generated / "headline.md").write_text(headline(run))
-    (generated / "which_model.md").write_text(leaderboard_pages.which_model(run))
+    (generated / "which_model.md").write_text(which_model(run))
     (generated / "published_auc.md").write_text(published_auc())
     others = [model for model in MODELS if model.id not in TEN]
     for name, columns in MODEL_TABLES.items():
@@ -173,19 +173,22 @@ def entry(page: str, subject: str) -> dict:
 
 
 def headline(run: Path) -> str:
-    """The landing page's figure: all cohorts as a heat map, or one cohort with its controls."""
+    """The landing page's figure: the cohorts of patients as a heat map, or one of them with its controls."""
     paths = [path for path in sorted((run / "results" / "3_knn_evaluation").glob("*.csv")) if path.stem in COHORTS]
     if not paths:
         return ""
     results = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
-    grouped = results[results["protocol"] == "grouped"]
-    return figure(_all_cohorts(grouped) if results["cohort"].nunique() > 1 else _one_cohort(grouped))
+    grouped = results[(results["protocol"] == "grouped") & ~results["cohort"].map(is_phantom)]
+    if grouped.empty:
+        return ""
+    ten = grouped[grouped["model"].isin([model.id for model in TEN])]
+    first = grouped[grouped["cohort"] == grouped["cohort"].iloc[0]]
+    return figure(_all_cohorts(ten) if ten["cohort"].nunique() > 1 else _one_cohort(first))
 
 
 def _all_cohorts(results: pd.DataFrame) -> plots.Shown:
     """Models of the study by cohorts; the caption counts which lead, it claims nothing else."""
-    models = results[results["model"].isin([model.id for model in TEN])]
-    table = models.pivot(index="model", columns="cohort", values="auc")
+    table = results.pivot(index="model", columns="cohort", values="auc")
     table = table.reindex(index=[model.id for model in TEN if model.id in table.index])
     table = table[[cohort.id for cohort in COHORTS if cohort.id in table]]
     best = {COHORTS.get(cohort).title: TEN.get(model).title for cohort, model in table.idxmax().items()}
@@ -212,6 +215,12 @@ def _one_cohort(results: pd.DataFrame) -> plots.Shown:
         f"Dot plot of AUC with 95 % intervals. {model['title']}: {values}; then negative controls: "
         + "; ".join(f"{row.title} {row.auc:.2f}" for row in results.iloc[1:].itertuples()),
     )
+
+
+def which_model(run: Path) -> str:
+    """What the leaderboard of a run answers; of a run without one, the sentence that says so."""
+    answers = run / "results" / run_profile.LEADERBOARD / "which_model.md"
+    return answers.read_text() if answers.exists() else "*This run has no leaderboard.*\n"
 
 
 def figure(shown: plots.Shown) -> str:

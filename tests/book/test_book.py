@@ -313,12 +313,52 @@ def test_pages_of_later_stages_stand_in_the_menu_in_the_order_of_the_profile(knn
     assert found == [page for page in STAGES[stage] if page != KNN]  # a page's link to itself has no address
 
 
-@pytest.mark.parametrize("cohort", ["phantom", "phantom_retest"])
-def test_every_figure_of_robustness_of_phantoms_says_so(visit, cohort):
-    with visit(f"notebooks/4_robustness/{cohort}.html") as shown:
+@pytest.mark.parametrize(
+    "page",
+    [
+        "4_robustness/phantom",
+        "4_robustness/phantom_retest",
+        "3_knn_evaluation/phantom_a",
+        "3b_beyond_knn/phantom_a",
+        "3c_external_validation/phantom_malignancy",
+        "6_representation_alignment/phantom_a",
+    ],
+)
+def test_every_figure_of_phantoms_in_later_stages_says_so(visit, page):
+    with visit(f"notebooks/{page}.html") as shown:
         captions = shown.page.locator("figure.tb-figure figcaption").all_inner_texts()
         assert len(captions) >= 3
-        assert all("PHANTOM" in caption.split(":")[0] for caption in captions)
+        published = [caption for caption in captions if caption.startswith("As published")]
+        assert all("PHANTOM" in caption.split(":")[0] for caption in captions if caption not in published)
+
+
+def test_the_leaderboard_is_sorted_and_filtered_in_the_book(visit):
+    with visit(BOARD) as shown:
+        table = shown.page.locator("figure.tb-sortable")
+        names = table.locator("tbody tr:visible th, tbody tr:visible td:first-child")
+        before = names.all_inner_texts()
+        assert len(before) >= 9 and any("Astra" in name for name in before)
+        table.locator("thead button").first.click()
+        assert names.all_inner_texts() != before and sorted(names.all_inner_texts()) == sorted(before)
+        table.locator("input[type=search]").fill("radiomics (hand")
+        assert [name.split("\n")[0] for name in names.all_inner_texts()] == ["Radiomics (handcrafted)"]
+        downloads = table.locator("a[download]")
+        assert {link.get_attribute("download") for link in downloads.all()} == {"leaderboard.csv", "leaderboard.json"}
+        assert all(link.get_attribute("href").startswith("data:") for link in downloads.all())
+        assert shown.messages == []
+
+
+def test_published_and_own_ranks_are_apart_on_the_leaderboard(visit):
+    with visit(BOARD) as shown:
+        captions = shown.page.locator("figure.tb-figure figcaption").all_inner_texts()
+        published = [caption for caption in captions if "as published" in caption.lower()]
+        assert published and len(published) < len(captions)
+
+
+def test_which_model_names_none_for_patients_in_the_quick_run(visit):
+    with visit("which_model.html") as shown:
+        words = shown.page.locator("article").inner_text()
+        assert "This run names no model for patients." in words and "As published:" in words
 
 
 def test_the_page_of_published_controls_names_the_patients_that_are_odd(visit):

@@ -141,13 +141,21 @@ def test_a_page_of_evaluation_reads_embeddings_and_writes_results_alone():
 
 def as_much(name, value, there):
     """Whether a larger profile has all of a parameter; any table of a model stands for another, as trained ones do."""
-    if name in ("most", "steps", "twins", "trials", "k_max", "draws", "repeats"):
+    if name in ("most", "steps", "twins", "trials", "k_max", "draws", "repeats", "few_shot_draws", "nulls"):
         return there >= value
     if name == "twin_cohorts":  # none named: all
         return not there or set(value) <= set(there)
     if name in ("models", "stressed", "beside"):
         return {run_profile.model_of(table) for table in value} <= {run_profile.model_of(table) for table in there}
     return set(value) <= set(there) if isinstance(value, list | dict) else value == there
+
+
+def test_full_keeps_every_published_table_of_a_page_of_released_beside_its_own():
+    small, large = run_profile.load("released"), run_profile.load("full")
+    for stage in (run_profile.EVALUATION, run_profile.BEYOND, run_profile.EXTERNAL, run_profile.ALIGNMENT):
+        for page, given in small["pages"][stage].items():
+            wanted, there = set(given["models"]) & set().union(*TABLES.values()), large["pages"][stage][page]
+            assert wanted <= {*there["models"], *there.get("controls", [])}, (stage, page)
 
 
 @pytest.mark.parametrize(("smaller", "larger"), [("quick", "released"), ("released", "full")])
@@ -380,7 +388,11 @@ def test_the_leaderboard_reads_the_results_of_every_other_page(later):
     assert set(read) == {
         f"results/{stage}/{page}.csv" for stage, page, _ in pages(profile) if stage != run_profile.LEADERBOARD
     }
-    assert len(read) == 3 + 4 + 2 + 1 and run_profile.parameters(profile, run_profile.LEADERBOARD, "leaderboard") == {}
+    assert len(read) == 3 + 4 + 2 + 1
+    (given,) = run_profile.parameters(profile, run_profile.LEADERBOARD, "leaderboard").values()
+    assert given == {
+        stage: list(group) for stage, group in profile["pages"].items() if stage != run_profile.LEADERBOARD
+    }
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,26 @@ def book(tmp_path):
     return stage_book.stage(tmp_path, prepared(tmp_path, nsclc_radiomics=ONE_MODEL))
 
 
+def test_phantoms_are_no_headline(tmp_path):
+    profile = prepared(tmp_path, nsclc_radiomics=ONE_MODEL, phantom_a=ONE_MODEL, phantom_b=ONE_MODEL)
+    headline = stage_book.stage(tmp_path, profile) / "_generated" / "headline.md"
+    assert "patients of NSCLC-Radiomics" in headline.read_text() and "PHANTOM" not in headline.read_text()
+    shutil.rmtree(tmp_path / "results")
+    headline = stage_book.stage(tmp_path, prepared(tmp_path, phantom_a=ONE_MODEL)) / "_generated" / "headline.md"
+    assert headline.read_text() == ""
+
+
+def test_the_answer_is_that_of_the_leaderboard_or_that_there_is_none(tmp_path):
+    profile = prepared(tmp_path, nsclc_radiomics=ONE_MODEL)
+    answer = stage_book.stage(tmp_path, profile) / "_generated" / "which_model.md"
+    assert answer.read_text() == "*This run has no leaderboard.*\n"
+    board = tmp_path / "results" / "7_leaderboard"
+    board.mkdir()
+    (board / "which_model.md").write_text("**None.**\n")
+    stage_book.stage(tmp_path, profile)
+    assert answer.read_text() == "**None.**\n"
+
+
 def test_the_book_holds_the_prose_and_the_page(book):
     chapters = {path.name for path in (ROOT / "book").glob("*.md")}
     assert {path.name for path in book.glob("*.md")} == chapters

@@ -29,7 +29,8 @@ def by_volume(
     """How many of a sample's ``k`` neighbours are among the ``k`` of the nearest volume (ratio of volumes).
 
     One row a model: model, samples (with a volume above zero; the others are asked for nothing), value, its patient
-    bootstrap interval low and high, chance, the central 95 % of permutations chance_low and chance_high, one-sided p.
+    bootstrap interval low and high, chance, the central 95 % of permutations (of samples) chance_low and chance_high,
+    one-sided p.
     ``near`` are neighbours (n, k or more) that are known already, of use where all samples have a volume.
     :class:`AlignmentError` if fewer than k + 2 samples have a volume.
     """
@@ -40,10 +41,8 @@ def by_volume(
         raise AlignmentError(f"{known.sum()} of {len(known)} samples have a volume; {k} neighbours take {k + 2}")
     size = nearest_values(np.log(volumes[known]), k)
     near = _among(known, vectors, near, k, device)
-    places = chance.places(len(size), permutations, seed)
-    moved = [overlap.columns(chance.relabelled(size, place)) for place in places]
     found = np.array([overlap.shared(each, size) for each in near.values()])
-    drawn = np.array([[overlap.total(overlap.columns(each), one) for each in near.values()] for one in moved])
+    drawn = chance.totals(near, {"size": size}, chance.places(len(size), permutations, seed))[:, 0]
     return _table(near, found, drawn / len(size), chance.expected(len(size), k), _some(patients, known), draws, seed)
 
 
@@ -58,25 +57,31 @@ def homophily(
     device: str = "cpu",
     near: Mapping[str, np.ndarray] | None = None,
 ) -> pd.DataFrame:
-    """Share of a sample's ``k`` neighbours that have its own label, columns as of :func:`by_volume`.
+    """Share of a sample's ``k`` neighbours among other patients that have its label, columns as of :func:`by_volume`.
 
-    ``chance`` is the mean share of the other samples that have it; labels are permuted. Samples without a label
-    (NaN) are left out on either side. :class:`AlignmentError` if fewer than k + 2 have one, or all the same.
+    The samples of one patient mostly have one label and look alike: of each other they say nothing about the label.
+    Labels are permuted between whole patients (:func:`chance.patient_places`). ``chance`` is the mean share of the
+    other samples that have the label; where patients have several samples, the mean of the permutations, of all
+    embeddings together. Samples without a label (NaN) are left out on either side. :class:`AlignmentError` if fewer
+    than k + 2 have one (with several samples a patient, k + 1 and as many as one patient has), or all the same.
     """
     same_samples(vectors, labels)
     groups = chance.label_groups(labels)
     known = groups >= 0
-    groups, n = groups[known], int(known.sum())
-    if n < k + 2 or len(np.unique(groups)) < 2:
+    groups, n, people = groups[known].astype(np.int32), int(known.sum()), _some(patients, known)
+    most = int(np.unique(people.astype(str), return_counts=True)[1].max(initial=1))
+    if n < k + 1 + most or len(np.unique(groups)) < 2:
         raise AlignmentError(
             f"{n} of {len(known)} samples have a label, of {len(np.unique(groups))} kinds; {k} neighbours take "
-            f"{k + 2} samples and two kinds"
+            f"{k + 1 + most} samples and two kinds"
         )
-    near = _among(known, vectors, near, k, device)
-    places = chance.places(n, permutations, seed)
+    near = _among(known, vectors, near, k + most - 1, device)
+    near = {name: _of_others(each, people, k) for name, each in near.items()}
+    places = chance.patient_places(people, permutations, seed)
     found = np.array([(groups[each] == groups[:, None]).mean(axis=1) for each in near.values()])
     drawn = np.column_stack([_same(groups[places], each) for each in near.values()])
-    return _table(near, found, drawn, label_chance(groups), _some(patients, known), draws, seed)
+    level = label_chance(groups) if most == 1 else drawn.mean()
+    return _table(near, found, drawn, level, people, draws, seed)
 
 
 def label_chance(groups: np.ndarray) -> float:
@@ -89,9 +94,15 @@ def _among(
     known: np.ndarray, vectors: Mapping[str, np.ndarray], near: Mapping[str, np.ndarray] | None, k: int, device: str
 ) -> dict[str, np.ndarray]:
     """The ``k`` nearest of each of the samples that are ``known`` (n,), among these."""
-    if near is not None and known.all():
+    if near is not None and known.all() and all(near[name].shape[1] >= k for name in vectors):
         return {name: near[name][:, :k] for name in vectors}
     return {name: nearest(each[known], k, device) for name, each in vectors.items()}
+
+
+def _of_others(near: np.ndarray, patients: np.ndarray, k: int) -> np.ndarray:
+    """The first ``k`` of neighbours (n, k or more) that are samples of other patients."""
+    own = patients[near] == patients[:, None]
+    return np.take_along_axis(near, np.argsort(own, axis=1, kind="stable")[:, :k], axis=1)
 
 
 def _same(groups: np.ndarray, near: np.ndarray) -> np.ndarray:

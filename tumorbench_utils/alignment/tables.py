@@ -26,7 +26,8 @@ class Alignment:
     central 95 % of permutations chance_low and chance_high; one-sided p, and p_holm over all pairs; cka (debiased);
     and, for volume and label, what is left in common when samples change places only with those of like volume, or
     of the same label: shared_given_volume with _low and _high, p_given_volume and its p_given_volume_holm (NaN where
-    that is not known). ``models``, one row a model: average (mean over the others) with low and high, closest and its
+    that is not known). These are of the samples with a volume (label) alone; the others keep their places, and are
+    neighbours as before. ``models``, one row a model: average (mean over the others) with low and high, closest and its
     closest_shared, and for volume and label value, low, high, chance, chance_low, chance_high, p as of ``confounds``,
     each after its name. ``curves``: first, second, k, share, chance. ``lacking`` says what could not be had, and why;
     ``permutations`` how many were drawn.
@@ -134,10 +135,11 @@ def pairs_table(
         if groups[name] is None:
             table[[level, f"{level}_low", f"{level}_high", p, f"{p}_holm"]] = np.nan
             continue
-        drawn = chance.permuted(near, chance.places(n, permutations, seed, groups[name]))
+        known = groups[name] >= 0
+        drawn = chance.permuted(near, chance.places(n, permutations, seed, groups[name]), known)
         table[level] = drawn.mean(axis=0)
         table[f"{level}_low"], table[f"{level}_high"] = np.quantile(drawn, overlap.QUANTILES, axis=0)
-        table[p] = chance.p_values(values, drawn)
+        table[p] = chance.p_values(counted[:, known].mean(axis=1), drawn)
         table[f"{p}_holm"] = statistics.holm(table[p])
     return table
 

@@ -1,10 +1,11 @@
 """What the alignment page of a cohort is made of: figures with captions, tables, closing sentences.
 
 ``study`` has the published overlap, ``showing`` the figures and tables, ``findings`` the sentences and the files,
-``combining`` the ensembles.
+``combining`` the ensembles, ``device`` where neighbours are searched.
 """
 
 from .combining import combined, combined_found, combined_shown
+from .device import device_of
 from .findings import findings, save, tidy
 from .showing import (
     cka_shown,
@@ -29,6 +30,7 @@ __all__ = [
     "confounds_lacking",
     "confounds_shown",
     "curves_shown",
+    "device_of",
     "findings",
     "map_shown",
     "pairs_shown",

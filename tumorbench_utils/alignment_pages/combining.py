@@ -11,6 +11,7 @@ from .. import ensembles, knn, statistics
 from ..ensembles import ENSEMBLES
 from ..plots import Shown
 from ..plots.ensembles import combined as drawn
+from ..plots.several import listed
 
 LEVEL = 0.05
 
@@ -99,7 +100,7 @@ def combined_found(table: pd.DataFrame) -> list[str]:
         f"{nested:+.3f} AUC from stacking with nested choice."
     )
     singles = table[table["kind"] == "single"].sort_values("taken", ascending=False, kind="stable")
-    taken = ", ".join(f"{row.title} {row.taken:.0%}" for row in singles.itertuples() if row.taken > 0)
+    taken = listed((f"{row.title} {row.taken:.0%}" for row in singles.itertuples() if row.taken > 0), ", ")
     chosen = singles.sort_values("chosen", ascending=False, kind="stable").iloc[0]
     found.append(
         f"Validation chooses {chosen['title']} most often as the best single model, in {chosen['chosen']:.0%} of the "

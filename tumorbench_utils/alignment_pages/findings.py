@@ -8,8 +8,9 @@ import pandas as pd
 
 from .. import alignment, artefacts, statistics
 from ..alignment import Alignment
+from ..plots.several import listed
 from .combining import combined_found
-from .showing import distinct, extremes, pair_title
+from .showing import extremes, pair_title
 
 PAIRS = ["first", "second", "k", "shared", "low", "high", "chance", "chance_low", "chance_high", "p", "p_holm", "cka"]
 PAIRS += ["shared_given_volume"]
@@ -18,7 +19,6 @@ LEVEL = alignment.chance.LEVEL
 
 def findings(aligned: Alignment, titles: Mapping[str, str], mark: str, combined: pd.DataFrame | None = None) -> str:
     """A Markdown list, that of ensembles last (a table of ``combining``); every point bears the mark of the page."""
-    titles = distinct(aligned.near, titles)
     pairs, opening = aligned.pairs, f"{mark.upper()}: " if mark else ""
     above = int((pairs["p_holm"] < LEVEL).sum())
     points = [
@@ -49,7 +49,7 @@ def _beyond(aligned: Alignment, titles: Mapping[str, str]) -> str:
         return ""
     part = _part(pairs, "volume")
     left = pairs[(pairs["p_holm"] < LEVEL) & ~(pairs["p_given_volume_holm"] < LEVEL)]
-    names = ", ".join(pair_title(row.first, row.second, titles) for row in left.itertuples())
+    names = listed((pair_title(row.first, row.second, titles) for row in left.itertuples()), ", ")
     told = f"Of what pairs share beyond chance, at least {part:.0%} goes with volume alone." if part > 0 else ""
     return f"{told} Pairs above chance, but not above what samples of like volume share: {names or 'none'}.".strip()
 

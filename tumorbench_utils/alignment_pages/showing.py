@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,11 @@ from .. import alignment
 from ..alignment import Alignment
 from ..plots import Several, Shown
 from ..plots.alignment import confound_forest, overlap_curves, overlap_maps, pairs_forest
-from .study import K, comparison, published_pairs, published_titles
+from ..plots.several import listed
+from .study import K, comparison, extracted_here, published_pairs, published_titles
 
 MOST = 15  # pairs in one forest
+LINES = 20  # pairs in the table of the page; the file has all
 PUBLISHED, OURS = "As published", "This run"
 
 
@@ -22,19 +24,9 @@ def pair_title(first: str, second: str, titles: Mapping[str, str]) -> str:
     return f"{titles.get(first, first)} – {titles.get(second, second)}"
 
 
-def distinct(names: Iterable[str], titles: Mapping[str, str]) -> dict[str, str]:
-    """Title of each embedding table; of two alike, the second with the table's name."""
-    found = {}
-    for name in names:
-        title = titles.get(name, name)
-        found[name] = f"{title} ({name})" if title in found.values() else title
-    return found
-
-
 def entitled(table: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
     """A symmetric table by model under the models' titles."""
-    names = distinct(table, titles)
-    return table.rename(index=names, columns=names)
+    return table.rename(index=titles, columns=titles)
 
 
 def extremes(
@@ -53,7 +45,6 @@ def extremes(
 
 def map_shown(aligned: Alignment, titles: Mapping[str, str], mark: str) -> Shown:
     """The overlap of all pairs of this run as a map, like models side by side."""
-    titles = distinct(aligned.near, titles)
     told = extremes(aligned.pairs, "shared", titles)
     caption = (
         f"Mean number of the {aligned.k} nearest neighbours (cosine) that two embeddings share, {aligned.n:,} samples; "
@@ -68,11 +59,10 @@ def map_shown(aligned: Alignment, titles: Mapping[str, str], mark: str) -> Shown
 def published_shown(
     aligned: Alignment, cohort: str, records: Mapping[str, Mapping], titles: Mapping[str, str], mark: str
 ) -> Shown | None:
-    """The study's map of the cohort and below it this run's of the same features; None if the study has none.
+    """The study's map of the cohort and below it this run's by the same recipe; None if the study has none.
 
-    If no pair of this run is of the study's features, the published map stands alone, which its caption says.
+    If no pair of this run is of the study's recipe, the published map stands alone, which its caption says.
     """
-    titles = distinct(aligned.near, titles)
     study, names = published_pairs(cohort), published_titles()
     if study.empty:
         return None
@@ -83,7 +73,7 @@ def published_shown(
         theirs = alignment.matrix(_pairs(study), study["published"])
         caption = (
             f"As published, not of this run: mean number of shared neighbours of {K} for {len(study)} pairs of the "
-            f"study's models on this cohort. No two tables of this run hold the study's features (k = {aligned.k}), so "
+            f"study's models on this cohort. No two tables of this run are of the study's recipe (k = {aligned.k}), so "
             f"nothing is held against it here. Shared {told}."
         )
         figure = overlap_maps({PUBLISHED: entitled(theirs, names)}, K, published=[PUBLISHED], words=words)
@@ -97,7 +87,10 @@ def published_shown(
         f"{len(both)} pairs of both; they differ by {both['difference'].abs().mean():.3f} on average, and by "
         f"{farthest['difference']:+.3f} at most ({pair_title(farthest['first'], farthest['second'], titles)})"
     )
-    caption = f"Mean number of shared neighbours of {K}. Above, as published; below, this run. {differs}."
+    own = extracted_here(records)
+    whose = f"extracted here by the study's recipe: {listed((titles.get(name, name) for name in own), ', ')}"
+    whose = f"this run ({whose})" if own else "this run, of the features that the study released"
+    caption = f"Mean number of shared neighbours of {K}. Above, as published; below, {whose}. {differs}."
     figure = overlap_maps(maps, K, published=[PUBLISHED], words=words)
     return Shown(figure, caption, f"Two maps of {len(maps[OURS])} models, as published and this run. {differs}.", mark)
 
@@ -110,7 +103,6 @@ def pairs_shown(
     aligned: Alignment, cohort: str, records: Mapping[str, Mapping], titles: Mapping[str, str], mark: str
 ) -> Shown:
     """Each pair beside what unrelated embeddings share and, where known, those that see the volume alone."""
-    titles = distinct(aligned.near, titles)
     rows = aligned.pairs.merge(comparison(aligned, cohort, records)[["first", "second", "published"]], "left")
     rows = rows.sort_values("shared", ascending=False, kind="stable", ignore_index=True)
     rows["title"] = [pair_title(row.first, row.second, titles) for row in rows.itertuples()]
@@ -119,7 +111,7 @@ def pairs_shown(
     if rows["shared_given_volume"].notna().any():
         beyond = int((rows["p_given_volume_holm"] < alignment.chance.LEVEL).sum())
         told += f"; above what samples of like volume share: {beyond}"
-    some = f"The {MOST} pairs of most overlap; all {len(rows)} are in the table. " if len(rows) > MOST else ""
+    some = f"The {MOST} pairs of most overlap; all {len(rows)} are in the results. " if len(rows) > MOST else ""
     caption = (
         f"{some}Shared neighbours of {aligned.k} with 95 % interval (patients drawn with replacement), and the central "
         f"95 % of {aligned.permutations:,} permutations of the samples: all (chance), or among samples of like "
@@ -128,10 +120,15 @@ def pairs_shown(
     return Shown(pairs_forest(rows[:MOST]), caption, f"Dot plot of pairs. {told}.", mark)
 
 
-def pairs_words(aligned: Alignment, titles: Mapping[str, str]) -> pd.DataFrame:
-    """All pairs with their intervals, in words; what is not known of any pair has no column."""
-    titles = distinct(aligned.near, titles)
-    rows = aligned.pairs.sort_values("shared", ascending=False, kind="stable")
+def pairs_words(aligned: Alignment, titles: Mapping[str, str]) -> tuple[pd.DataFrame, str]:
+    """Pairs with their intervals in words, and which they are: of many those that share most and least.
+
+    What is not known of any pair has no column.
+    """
+    rows, which = aligned.pairs.sort_values("shared", ascending=False, kind="stable"), "all pairs"
+    if len(rows) > LINES:
+        rows = pd.concat([rows[: LINES // 2], rows[-LINES // 2 :]])
+        which = f"of {len(aligned.pairs)} pairs the {LINES // 2} that share most and the {LINES // 2} that share least"
     table = pd.DataFrame({"pair": [pair_title(row.first, row.second, titles) for row in rows.itertuples()]})
     levels = {
         f"shared of {aligned.k}": ("shared", "low", "high"),
@@ -146,7 +143,7 @@ def pairs_words(aligned: Alignment, titles: Mapping[str, str]) -> pd.DataFrame:
     for name, column in numbers.items():
         if rows[column].notna().any():
             table[name] = rows[column].to_numpy()
-    return table
+    return table, which
 
 
 def _interval(value: float, low: float, high: float) -> str:
@@ -155,7 +152,6 @@ def _interval(value: float, low: float, high: float) -> str:
 
 def curves_shown(aligned: Alignment, titles: Mapping[str, str], mark: str) -> Shown:
     """The share in common over k."""
-    titles = distinct(aligned.near, titles)
     curves = aligned.curves.assign(
         first=aligned.curves["first"].map(titles), second=aligned.curves["second"].map(titles)
     )
@@ -172,7 +168,6 @@ def curves_shown(aligned: Alignment, titles: Mapping[str, str], mark: str) -> Sh
 
 def cka_shown(aligned: Alignment, titles: Mapping[str, str], mark: str) -> Shown:
     """Debiased CKA of all pairs, and whether it says the same as neighbours do."""
-    titles = distinct(aligned.near, titles)
     told = extremes(aligned.pairs, "cka", titles, ("highest for", "lowest for"))
     known = aligned.pairs[["shared", "cka"]].dropna()
     both = (
@@ -191,7 +186,6 @@ def cka_shown(aligned: Alignment, titles: Mapping[str, str], mark: str) -> Shown
 
 def confounds_shown(aligned: Alignment, titles: Mapping[str, str], mark: str) -> Shown | Several | None:
     """What each model finds alike, size and label, each beside chance; None if neither is known."""
-    titles = distinct(aligned.near, titles)
     models = aligned.models.assign(title=aligned.models["model"].map(titles))
     about = {
         "volume": (
@@ -204,7 +198,7 @@ def confounds_shown(aligned: Alignment, titles: Mapping[str, str], mark: str) ->
     for name, (title, words) in about.items():
         if models[name].isna().all():
             continue
-        told = "; ".join(
+        told = listed(
             f"{row['title']} {row[name]:.2f} ({row[f'{name}_low']:.2f} to {row[f'{name}_high']:.2f})"
             for _, row in models.iterrows()
         )
@@ -218,9 +212,10 @@ def confounds_shown(aligned: Alignment, titles: Mapping[str, str], mark: str) ->
     return None if not shown else shown[0] if len(shown) == 1 else Several(shown)
 
 
-def confounds_lacking(aligned: Alignment) -> str:
+def confounds_lacking(aligned: Alignment, mark: str = "") -> str:
     """What could not be looked at, and why, as a Markdown list; empty if nothing is lacking."""
-    return "\n".join(f"- Not shown: {each}." for each in aligned.lacking)
+    opening = f"{mark.upper()}: " if mark else ""
+    return "\n".join(f"- {opening}Not shown: {each}." for each in aligned.lacking)
 
 
 def ties(vectors: Mapping[str, np.ndarray], k: int) -> tuple[dict[str, int], list[str]]:
@@ -235,7 +230,7 @@ def ties_words(tied: Mapping[str, int], clear: Sequence[str], titles: Mapping[st
     pairs = len(clear) * (len(clear) - 1) // 2
     words = f"scikit-learn gives the same number in all {pairs} pairs of {len(clear)} models."
     if tied:
-        names = ", ".join(f"{titles.get(name, name)} ({count:,})" for name, count in tied.items())
+        names = listed((f"{titles.get(name, name)} ({count:,})" for name, count in tied.items()), ", ")
         words += (
             f" Not compared are models of which samples (their number) have a twin or equally near neighbours, since "
             f"there scikit-learn may drop the twin in place of the sample itself, or take either neighbour: {names}."

@@ -11,6 +11,7 @@ from ..alignment import Alignment
 from ..models import TEN
 
 FIGURE, K = "mean_shared_neighbours_of_10", 10
+RELEASED = "released"  # source of the tables that the study published
 
 
 def published_pairs(cohort: str) -> pd.DataFrame:
@@ -26,14 +27,22 @@ def published_titles() -> dict[str, str]:
 
 
 def same_features(records: Mapping[str, Mapping]) -> dict[str, str]:
-    """The study's model of each embedding table that was made as the study made it: benchmark recipe, trained, no
-    control. ``records`` are the parameters in the tables' provenance; of two tables of a model the first counts."""
+    """The study's model of each embedding table that was made by the study's recipe: benchmark, trained, no control.
+
+    ``records`` are the parameters in the tables' provenance. Of two tables of a model the one that the study released
+    counts, or else the first.
+    """
     found = {}
-    for name, given in records.items():
+    for name, given in sorted(records.items(), key=lambda item: item[1].get("source") != RELEASED):
         ours = given.get("recipe") == "benchmark" and not given.get("control") and not given.get("untrained")
         if ours and given.get("model") in TEN and given["model"] not in found.values():
             found[name] = given["model"]
     return found
+
+
+def extracted_here(records: Mapping[str, Mapping]) -> list[str]:
+    """Of :func:`same_features` the tables that are not the study's own features, but made anew by its recipe."""
+    return [name for name in same_features(records) if records[name].get("source") != RELEASED]
 
 
 def comparison(aligned: Alignment, cohort: str, records: Mapping[str, Mapping]) -> pd.DataFrame:

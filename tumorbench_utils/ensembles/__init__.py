@@ -6,7 +6,7 @@ single model that validation would have chosen; the one that the test parts woul
 """
 
 from .evaluating import ENSEMBLES, ORACLE, REFERENCE, EnsembleError, Tested, compared, evaluate
-from .neighbours import Limits, nearest, overlap
+from .neighbours import Limits, nearest
 from .rules import alignment_weights, greedy, stacking, stacking_as_released, stacking_nested
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "evaluate",
     "greedy",
     "nearest",
-    "overlap",
     "stacking",
     "stacking_as_released",
     "stacking_nested",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from .. import knn, statistics
+from ..alignment import overlap
 from ..knn import Split
-from .neighbours import Limits, inner_folds, nearest, overlap
+from .neighbours import Limits, inner_folds, nearest
 from .rules import RULES, Outcome, Part
 
 REFERENCE, ORACLE = "best_single", "oracle"
@@ -129,6 +130,12 @@ def _check_split(split: Split, labels: np.ndarray, patients: np.ndarray) -> None
         raise EnsembleError(f"the split of seed {split.seed} has patient {min(map(str, twice))} in two parts")
 
 
+def _shared(names: Iterable[str], near: np.ndarray) -> np.ndarray:
+    """(models, models) mean overlap of neighbours (models, n, k), 0 on the diagonal."""
+    pairs, counts = overlap.counts(dict(zip(names, near, strict=True)))
+    return overlap.matrix(pairs, counts.mean(axis=1)).to_numpy()
+
+
 def _parts(
     vectors: Mapping[str, np.ndarray],
     labels: np.ndarray,
@@ -157,7 +164,7 @@ def _parts(
                 train_labels=labels[split.train],
                 validation_labels=labels[split.validation],
                 fold=fold,
-                shared=overlap(train[:, :, : limits.nearest]),
+                shared=_shared(vectors, train[:, :, : limits.nearest]),
                 validation=validation,
                 test=test,
                 inner=inner,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..alignment import K
 from ..knn import BLOCK, Split
 
-NEAREST = 10  # neighbours whose overlap is the alignment, and k of the ensemble weighted by it: as in the study
 CANDIDATES = (5, 10, 15, 25)  # k of the bases of stacking, as released
 FOLDS = 5  # inner folds of a training part
 
@@ -35,11 +35,11 @@ class Limits:
         """The limits of splits whose training parts have the inner ``folds`` (n_train,)."""
         whole = min(len(split.train) for split in splits)
         inner = min(len(fold) - np.bincount(fold).max() for fold in folds)
-        single, shared = min(k_max, whole), min(NEAREST, whole - 1)
+        single, shared = min(k_max, whole), min(K, whole - 1)
         released = tuple(k for k in CANDIDATES if k <= whole) or (whole,)
         nested = tuple(k for k in CANDIDATES if k <= inner) or (inner,)
         lowered = [f"single models choose k up to {single} instead of {k_max}"] if single < k_max else []
-        lowered += [f"alignment uses {shared} neighbours instead of {NEAREST}"] if shared < NEAREST else []
+        lowered += [f"alignment uses {shared} neighbours instead of {K}"] if shared < K else []
         for name, kept in (("stacking as released", released), ("nested stacking", nested)):
             lowered += [f"{name} uses k of {', '.join(map(str, kept))}"] if kept != CANDIDATES else []
         note = f"The smallest training part has {whole} samples: {'; '.join(lowered)}." if lowered else ""
@@ -76,19 +76,6 @@ def nearest(vectors: np.ndarray, tasks: Sequence[Task], count: int) -> list[np.n
             width = found[number].shape[1]
             found[number][here] = ordered[kept].reshape(len(here), -1)[:, :width] if len(here) else 0
     return found
-
-
-def overlap(neighbours: np.ndarray) -> np.ndarray:
-    """(models, models) mean number of neighbours that two models have in common, 0 on the diagonal.
-
-    ``neighbours`` is (models, n, k) row numbers: mutual k-nearest-neighbour overlap as in the released code.
-    """
-    shared = np.zeros((len(neighbours), len(neighbours)))
-    for i, one in enumerate(neighbours):
-        for j in range(i):
-            common = (one[:, :, None] == neighbours[j][:, None, :]).any(axis=2).sum(axis=1).mean()
-            shared[i, j] = shared[j, i] = common
-    return shared
 
 
 def inner_folds(labels: np.ndarray, patients: np.ndarray, seed: int) -> np.ndarray:

@@ -137,7 +137,10 @@ def stacking_as_released(part: Part) -> Outcome:
 
 
 def stacking_nested(part: Part) -> Outcome:
-    """Stacking that never scores a sample by what it was fitted to.
+    """Stacking whose meta-learner never scores a sample that it was fitted to.
+
+    The probabilities that it learns from outside a fold were voted for by labels of that fold too; that touches the
+    choice of k and C alone, never a test sample.
 
     k and C by cross-validation of bases and meta-learner in the training part; then the meta-learner is fitted to
     probabilities of training samples, from other folds, and of validation samples, from the training part. Bases

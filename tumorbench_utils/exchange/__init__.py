@@ -5,7 +5,7 @@
 """
 
 from .base import FORMAT, VERSION, ConflictError, ExchangeError, canonical, check, key, place, text_of
-from .collecting import collect
+from .collecting import collect, content
 from .merging import load, merge, read, write
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "canonical",
     "check",
     "collect",
+    "content",
     "key",
     "load",
     "merge",

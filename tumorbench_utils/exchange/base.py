@@ -89,7 +89,9 @@ def _short(message: str) -> str:
 def _names(record: Mapping) -> list[str]:
     faults = []
     trained_on = [
-        (f"$.measures[{at}].train", each["train"]) for at, each in enumerate(record["measures"]) if "train" in each
+        (f"$.measures[{at}].train", each["train"].partition(".")[0])
+        for at, each in enumerate(record["measures"])
+        if "train" in each
     ]
     for where, cohort in [("$.cohort", record["cohort"]), *trained_on]:
         try:

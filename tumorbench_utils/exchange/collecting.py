@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -42,19 +45,23 @@ class _Draft:
     positives: int | None = None
 
 
-def collect(run: str | Path, contributor: str = "") -> list[dict]:
+def collect(run: str | Path, contributor: str = "", pages: Mapping[str, Sequence[str]] | None = None) -> list[dict]:
     """Records of all that the stages 3, 3b, 3c, 4, 5 and 6 of a run wrote, and the timings of stage 2.
+
+    ``pages`` lists the pages by stage ("3_knn_evaluation") whose results count, all of them if empty: a run may hold
+    results of pages that its profile no longer has.
 
     A value that is NaN is no measure. An interval that does not hold its value (a bootstrap of few patients can give
     one) is left out with a note. ``auc_worst``, and of saliency what is of no table (deletion, trained against random),
     are not collected. :class:`ExchangeError` for results without provenance, results made of other embeddings than
     the run holds, and a value that two files tell differently.
     """
-    run, drafts, titles, variants = Path(run), {}, {}, {}
+    run, drafts, variants = Path(run), {}, {}
+    hashed = cache(_hashes)  # a table is read once, however many results are made of it
     for stage, read in stages.READERS.items():
-        for path in _tables(run, stage):
+        for path in _tables(run, stage, pages):
             record, made_of = stages.provenance(path), {}
-            for found in read(path, pd.read_csv(path), titles):
+            for found in read(path, pd.read_csv(path)):
                 if found.cohort not in variants:
                     variants[found.cohort] = _variant(run, found.cohort)
                 place = (found.cohort, found.table, found.variant or variants[found.cohort])
@@ -62,15 +69,35 @@ def collect(run: str | Path, contributor: str = "") -> list[dict]:
                 _add(draft, found, path)
                 made_of.setdefault(place, set()).update(_sources(found))
             for place, names in made_of.items():
-                drafts[place].inputs |= _inputs(run, record["inputs"], names, path)
+                drafts[place].inputs |= _inputs(run, record["inputs"], names, path, hashed)
                 _add_versions(drafts[place].versions, record["versions"])
-    made = [_record(run, name, draft, titles, contributor) for name, draft in sorted(drafts.items())]
+    made = [_record(run, name, draft, contributor, pages) for name, draft in sorted(drafts.items())]
     return [check(record, f"{run}: {record['table']} on {record['cohort']}") for record in made]
 
 
-def _tables(run: Path, stage: str) -> list[Path]:
-    """Result tables of a stage; beside them lie others, of more than one word: <cohort>.pairs.csv."""
-    return sorted(path for path in (run / "results" / STAGES[stage]).glob("*.csv") if "." not in path.stem)
+def content(path: str | Path) -> str:
+    """SHA-256 of what an embedding table holds: sample_id, trial and vectors, in order of the first two.
+
+    That of the file is another wherever versions of packages, which its metadata name, are.
+    """
+    table = embeddings.read(path)
+    order = np.lexsort((table.trial, table.sample_id.astype(str)))
+    found = hashlib.sha256(json.dumps([table.vectors.shape[1], *table.sample_id[order]]).encode())
+    found.update(np.ascontiguousarray(table.trial[order], "<i4"))
+    found.update(np.ascontiguousarray(table.vectors[order], "<f4"))
+    return found.hexdigest()
+
+
+def _hashes(path: Path) -> tuple[str, str]:
+    """SHA-256 of the file of an embedding table, and of its content."""
+    return artefacts.sha256_of(path), content(path)
+
+
+def _tables(run: Path, stage: str, pages: Mapping[str, Sequence[str]] | None, ending: str = "") -> list[Path]:
+    """Result tables of the pages of a stage; beside them lie others, of more than one word: <cohort>.pairs.csv."""
+    found = sorted((run / "results" / STAGES[stage]).glob(f"*{ending}.csv"))
+    found = [path for path in found if "." not in path.name.removesuffix(f"{ending}.csv")]
+    return [path for path in found if not pages or path.name.partition(".")[0] in pages.get(STAGES[stage], ())]
 
 
 def _add(draft: _Draft, found: Found, path: Path) -> None:
@@ -89,13 +116,18 @@ def _sources(found: Found) -> set[tuple[str, str]]:
     """Cohort and name of the embedding tables that a measure is made of: its own, that learnt from, those beside it."""
     own = {(found.cohort, found.table)}
     if "train" in found.measure:
-        own.add((found.measure["train"], found.table))
+        own.add((found.measure["train"].partition(".")[0], found.table))
     beside = found.measure.get("with", "")
     return own | {(found.cohort, name) for name in beside.split(", ") if name}
 
 
-def _inputs(run: Path, given: Mapping[str, str], names: set[tuple[str, str]], path: Path) -> dict[str, str]:
-    """SHA-256 of what results were made of: embedding tables, or else the patches and weights of a cohort."""
+def _inputs(
+    run: Path, given: Mapping[str, str], names: set[tuple[str, str]], path: Path, hashed: Callable
+) -> dict[str, str]:
+    """SHA-256 of what results were made of: content of embedding tables, or else patches and weights of a cohort.
+
+    Of a table that the run no longer holds it is that of the file, and says so.
+    """
     made_of, whole = {}, {name: digest for name, digest in given.items() if len(str(digest)) == 64}
     for cohort, table in sorted(names):
         own = f"{cohort}/{table}.parquet"
@@ -109,9 +141,13 @@ def _inputs(run: Path, given: Mapping[str, str], names: set[tuple[str, str]], pa
             made_of |= {name: each for name, each in parts.items() if not name.endswith(".parquet")}
             continue
         held = embeddings.path_of(run, cohort, table)
-        if held.exists() and artefacts.sha256_of(held) != digest:
+        if not held.exists():
+            made_of[f"file {own}"] = digest
+            continue
+        file, inside = hashed(held)
+        if file != digest:
             raise ExchangeError(f"{path}: made of other embeddings than {held} holds now; run its page again")
-        made_of[own] = digest
+        made_of[own] = inside
     return made_of
 
 
@@ -129,7 +165,7 @@ def _variant(run: Path, cohort: str) -> str:
     return json.loads(beside.read_text(encoding="utf-8"))["parameters"].get("variant") or "paper"
 
 
-def _record(run: Path, name: tuple, draft: _Draft, titles: Mapping, contributor: str) -> dict:
+def _record(run: Path, name: tuple, draft: _Draft, contributor: str, pages: Mapping | None) -> dict:
     cohort, table, variant = name
     about = _about(run, cohort, table)
     samples, positives = _counts(run, name, draft)
@@ -137,7 +173,7 @@ def _record(run: Path, name: tuple, draft: _Draft, titles: Mapping, contributor:
         "format": FORMAT,
         "version": VERSION,
         "table": table,
-        "title": titles.get((cohort, table)) or _titled(about),
+        "title": _titled(about),
         "cohort": cohort,
         "variant": variant,
         "status": "recomputed",
@@ -149,12 +185,12 @@ def _record(run: Path, name: tuple, draft: _Draft, titles: Mapping, contributor:
         "versions": draft.versions,
         "inputs": draft.inputs or _annotated(run, cohort),
     }
-    timings = _timings(run, cohort, table, about.pop("device", None))
+    timings = _timings(_tables(run, "2", pages, ".timings"), cohort, table, about.pop("device", None))
     return canonical(made | {key: each for key, each in about.items() if key != "title"} | timings)
 
 
 def _titled(about: Mapping) -> str:
-    """The title of a table, as figures name it, where no result told it."""
+    """The title of a table by itself: pages add what tells their tables apart, which others need not."""
     untrained = about["weights"] == UNTRAINED and UNTRAINED not in about["title"]
     return f"{about['title']}, {UNTRAINED}" if untrained else about["title"]
 
@@ -178,8 +214,7 @@ def _about(run: Path, cohort: str, table: str) -> dict:
     path = embeddings.path_of(run, cohort, table)
     if not path.exists():
         return _by_name(table)
-    held = (pq.read_schema(path).metadata or {}).get(artefacts.PROVENANCE, b"{}")
-    given = json.loads(held).get("parameters", {})
+    given = embeddings.provenance(path).get("parameters", {})
     if "model" not in given:
         raise ExchangeError(f"{path}: its provenance names no model")
     about = {name: given.get(name) for name in ("model", "recipe", "control")}
@@ -221,26 +256,30 @@ def _by_name(table: str) -> dict:
 
 
 def _counts(run: Path, name: tuple[str, str, str], draft: _Draft) -> tuple[int, int | None]:
-    """Samples and positives: as the results tell, else of the embedding table and the annotations of this endpoint."""
+    """Samples and positives of the embedding table and the annotations of this endpoint, else as the results tell.
+
+    Those do not depend on the stages that a machine ran, nor on the other tables of a page.
+    """
     cohort, table, variant = name
     path, labels = embeddings.path_of(run, cohort, table), annotations.path_of(run, cohort)
-    samples, positives = draft.samples, draft.positives
-    if path.exists():
+    if path.exists() and labels.exists() and variant == _variant(run, cohort):
         held = pq.read_table(path, columns=["sample_id", "trial"]).to_pandas()
-        ids = held.loc[held["trial"] == 0, "sample_id"]
-        samples = samples or len(ids)
-        if positives is None and labels.exists() and variant == _variant(run, cohort):
-            label = annotations.read(labels).set_index("sample_id")["label"]
-            own = label[label.index.isin(ids)]
-            positives = int((own == 1).sum()) if own.notna().sum() == samples else None
-    if samples is None:
-        samples = len(annotations.read(labels)) if labels.exists() else 1
-    return samples, positives
+        label = annotations.read(labels).set_index("sample_id")["label"]
+        own = label[label.index.isin(held.loc[held["trial"] == 0, "sample_id"])]
+        if len(own):
+            return len(own), int((own == 1).sum()) if own.notna().all() else None
+    return draft.samples or _held(path, labels), draft.positives
 
 
-def _timings(run: Path, cohort: str, table: str, where: tuple[str, str] | None) -> dict:
+def _held(path: Path, labels: Path) -> int:
+    """Samples of an embedding table, or else of the annotations."""
+    if path.exists():
+        return int((pq.read_table(path, columns=["trial"])["trial"].to_numpy() == 0).sum())
+    return len(annotations.read(labels)) if labels.exists() else 1
+
+
+def _timings(paths: Sequence[Path], cohort: str, table: str, where: tuple[str, str] | None) -> dict:
     """Seconds a patch of what stage 2 extracted of a table on a cohort; a control is computed on the processor."""
-    paths: Iterable[Path] = sorted((run / "results" / STAGES["2"]).glob("*.timings.csv"))
     rows = [row for path in paths for row in pd.read_csv(path).to_dict("records") if row["name"] == table]
     rows = [row for row in rows if row["cohort"] == cohort and row["images"] > 0 and stages.number(row["seconds"])]
     device, precision = where or ("cpu", "none")

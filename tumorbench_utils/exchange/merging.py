@@ -13,6 +13,7 @@ from .. import artefacts
 from .base import ConflictError, ExchangeError, check, key, measure_key, named, place, text_of
 
 SAME = 1e-9  # two machines may add in another order
+OPEN = ("samples", "positives")  # what a machine may not know: None agrees with anything
 UNITED = ("measures", "timings", "contributor", "versions", "inputs")  # what two records of a key may differ in
 REPORT = ["cohort", "table", "variant", "outcome", "files"]
 SIDES = ("value", "low", "high")
@@ -82,9 +83,10 @@ def _placed(record: dict, path: Path) -> dict:
 def merge(folders: Sequence[str | Path]) -> tuple[list[dict], pd.DataFrame]:
     """Records of several folders as one set, and a report (cohort, table, variant, outcome, files); nothing is written.
 
-    Records of the same key become one if they were made of the same inputs and every measure that both have is the
-    same to within 1e-9: "identical", "same" or, where one has measures that the other lacks, "united"; else a record is
-    "alone". Timings and contributors of all are kept. The order of the folders does not matter.
+    Records of the same key become one if every measure that both have is the same to within 1e-9 and what both were
+    made of too, of which there must be something if they have a measure in common: "identical", "same" or, where one
+    has measures that the other lacks, "united"; else a record is "alone". Timings and contributors of all are kept. The
+    order of the folders does not matter.
 
     :class:`ConflictError` names both files and the first difference; :class:`ExchangeError` a file that is no record.
     """
@@ -156,12 +158,15 @@ def _difference(record: Mapping, other: Mapping) -> str:
             if not _equal(measure[side], match[side]):
                 return f"{named(measure)}: {side} {measure[side]} against {match[side]}"
     for name in sorted(set(record) | set(other)):
-        if name not in UNITED and record.get(name) != other.get(name):
-            return f"$.{name}: {record.get(name)!r} against {other.get(name)!r}"
+        mine, others = record.get(name), other.get(name)
+        unknown = name in OPEN and (mine is None or others is None)
+        if name not in UNITED and not unknown and mine != others:
+            return f"$.{name}: {mine!r} against {others!r}"
     for name in sorted(set(record["inputs"]) & set(other["inputs"])):
         if record["inputs"][name] != other["inputs"][name]:
             return f"$.inputs['{name}']: made of {record['inputs'][name]} against {other['inputs'][name]}"
-    return "" if set(record["inputs"]) & set(other["inputs"]) else "$.inputs: they have no input in common"
+    apart = not set(record["inputs"]) & set(other["inputs"])
+    return "$.inputs: they have no input in common" if apart and _keys(record) & _keys(other) else ""
 
 
 def _equal(first: float | None, second: float | None) -> bool:
@@ -175,6 +180,7 @@ def _united(record: Mapping, other: Mapping) -> dict:
     mine = {measure_key(measure): measure for measure in record["measures"]}
     both = {measure_key(measure): measure for measure in other["measures"]} | mine
     made = dict(record) | {"measures": [both[name] for name in sorted(both)]}
+    made |= {name: other[name] for name in OPEN if record[name] is None}
     timings = {json.dumps(each, sort_keys=True): each for one in (record, other) for each in one.get("timings", ())}
     if timings:
         made["timings"] = [timings[name] for name in sorted(timings)]

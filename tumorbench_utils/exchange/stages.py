@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from .. import artefacts
-from ..cohorts import COHORTS
 from .base import CLINICAL, ExchangeError
 
 SHARED = {  # of a pair of tables: column with its limits, measure
@@ -21,6 +20,8 @@ SHARED = {  # of a pair of tables: column with its limits, measure
     "shared_given_label": "shared given label",
 }
 SET_DEPENDENT = ("auc_worst",)  # says which cohorts there were: made anew of the others
+PAPER = "paper"
+OWN_LABELS = "label"  # the endpoint of a page of external validation that takes each cohort's annotations as they are
 OUTSIDE = "the interval does not hold the value and was left out"
 
 
@@ -66,19 +67,17 @@ def _whole(value: object) -> int | None:
     return int(value) if value is not None and pd.notna(value) else None
 
 
-def _knn(path: Path, table: pd.DataFrame, titles: dict) -> Iterator[Found]:
+def _knn(path: Path, table: pd.DataFrame) -> Iterator[Found]:
     for row in table.to_dict("records"):
-        titles[row["cohort"], row["model"]] = row["title"]
         made = _measure("3", "knn", f"auc_{row['protocol']}", row | {"value": row["auc"]})
         if made:
             yield Found(row["model"], row["cohort"], row["variant"], made, _whole(row["n"]))
 
 
-def _beyond(path: Path, table: pd.DataFrame, titles: dict) -> Iterator[Found]:
+def _beyond(path: Path, table: pd.DataFrame) -> Iterator[Found]:
     for row in table.to_dict("records"):
         clinical = row["features"] == CLINICAL  # of no embedding, whichever table it stands beside
         name = CLINICAL if clinical or pd.isna(row["model"]) else row["model"]
-        titles.setdefault((row["cohort"], name), "Clinical covariates" if clinical else row["title"])
         made = _measure("3b", row["head"], row["measure"], row, row["features"])
         if made:
             binary = row["measure"] in ("auc", "pr_auc")
@@ -86,25 +85,28 @@ def _beyond(path: Path, table: pd.DataFrame, titles: dict) -> Iterator[Found]:
             yield Found(name, row["cohort"], row["variant"], made, _whole(row["n"]) if binary else None, positives)
 
 
-def _external(path: Path, table: pd.DataFrame, titles: dict) -> Iterator[Found]:
-    given = provenance(path)["parameters"]
+def _external(path: Path, table: pd.DataFrame) -> Iterator[Found]:
+    """Measures under the endpoint rules that ``variant`` (of the test cohort) and ``train_variant`` name."""
+    lacking = {"variant", "train_variant"} - set(table)
+    if lacking and (table["endpoint"] != OWN_LABELS).any():
+        raise ExchangeError(
+            f"{path}: no column {', '.join(sorted(lacking))} says the endpoint rule; run its page again"
+        )
     for row in table[~table["measure"].isin(SET_DEPENDENT)].to_dict("records"):
-        titles.setdefault((row["test"], row["model"]), row["title"])
-        trained_on = {} if pd.isna(row["train"]) else {"train": row["train"]}
+        trained_on = {} if pd.isna(row["train"]) else {"train": label(row["train"], row.get("train_variant"))}
         made = _measure("3c", row["head"], row["measure"], row, **trained_on)
         if made:
-            told = (row.get("variant"), row["endpoint"], given.get("variant"), given.get("endpoint"))
-            yield Found(row["model"], row["test"], _rule(row["test"], told), made, _whole(row.get("n_test")))
+            rule = row.get("variant")
+            rule = rule if isinstance(rule, str) else None
+            yield Found(row["model"], row["test"], rule, made, _whole(row.get("n_test")))
 
 
-def _rule(cohort: str, told: Iterable) -> str | None:
-    """The endpoint rule of a cohort that is meant by the first of several words that is one, or the title of one."""
-    rules = COHORTS.get(cohort).endpoints if cohort in COHORTS else {}
-    names = {rule.title: name for name, rule in rules.items()} | {name: name for name in rules}
-    return next((names[word] for word in told if isinstance(word, str) and word in names), None)
+def label(cohort: str, variant: object) -> str:
+    """A cohort with its endpoint rule unless that is the study's, as the leaderboard calls it: phantom_a.survival."""
+    return f"{cohort}.{variant}" if isinstance(variant, str) and variant != PAPER else cohort
 
 
-def _robustness(path: Path, table: pd.DataFrame, titles: dict) -> Iterator[Found]:
+def _robustness(path: Path, table: pd.DataFrame) -> Iterator[Found]:
     for (cohort, part, name), rows in table.groupby(["cohort", "part", "embedding"], sort=False):
         for quantity, sides in _folded(rows):
             made = _measure("4", part, quantity, sides)
@@ -140,7 +142,7 @@ def _owner(quantity: str) -> str:
     return ""
 
 
-def _saliency(path: Path, table: pd.DataFrame, titles: dict) -> Iterator[Found]:
+def _saliency(path: Path, table: pd.DataFrame) -> Iterator[Found]:
     for row in table.dropna(subset=["encoder"]).to_dict("records"):
         if row["encoder"].split(".")[0] == row["model"] or row["model"] == row["encoder"]:
             made = _measure("5", row["method"], row["measure"], row)
@@ -148,11 +150,10 @@ def _saliency(path: Path, table: pd.DataFrame, titles: dict) -> Iterator[Found]:
                 yield Found(row["encoder"], row["cohort"], None, made)
 
 
-def _alignment(path: Path, table: pd.DataFrame, titles: dict) -> Iterator[Found]:
+def _alignment(path: Path, table: pd.DataFrame) -> Iterator[Found]:
     """Measures of a table with one other, and those that depend on all the others of the page."""
     cohort, names = path.stem, sorted(set(table["model"]))
-    for (name, title), rows in table.groupby(["model", "title"], sort=False):
-        titles.setdefault((cohort, name), title)
+    for name, rows in table.groupby("model", sort=False):
         others = ", ".join(other for other in names if other != name)
         for quantity, sides in _folded(rows):
             made = _measure("6", "neighbours", quantity, sides, **({"with": others} if others else {}))

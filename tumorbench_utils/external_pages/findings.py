@@ -12,12 +12,11 @@ from ..plots import CHANCE
 from ..probes import external, external_scores
 from ..probes.external import Evaluated
 from .reading import Page
-from .showing import drops, interval, worst
+from .showing import VOLUME, drops, interval, worst
 
-COLUMNS = ["page", "endpoint", "model", "title", "head", "train", "test", "measure", "value", "low", "high"]
-COLUMNS += ["n_train", "n_test"]
+COLUMNS = ["page", "endpoint", "model", "title", "head", "train", "train_variant", "test", "variant", "measure"]
+COLUMNS += ["value", "low", "high", "n_train", "n_test"]
 KEPT = ["train", "test", "head", "fold", "sample_id", "patient_id", "label", "probability"]
-VOLUME = "volume"
 
 
 def findings(page: Page, scores: pd.DataFrame, apart: pd.DataFrame) -> str:
@@ -26,7 +25,7 @@ def findings(page: Page, scores: pd.DataFrame, apart: pd.DataFrame) -> str:
     best = ranking.iloc[0]
     above = ranking[ranking["low"] > CHANCE]
     points = [
-        f"Highest worst case: {best['title']} with the {best['head']}, {interval(best)} in {best['where']}. Worst "
+        f"Highest worst case: {best['title']}, {best['head']}, {interval(best)} in {best['where']}. Worst "
         f"cases with an interval above chance: {len(above)} of {len(ranking)} (model and head).",
         _drops(lost),
     ]
@@ -44,7 +43,7 @@ def _drops(lost: pd.DataFrame) -> str:
     return (
         f"Against the same patients judged within their own cohort, the AUC changes by {lost['value'].mean():+.2f} on "
         f"average over {len(lost)} comparisons; {worse} are drops and {better} gains beyond chance (Holm). Most is "
-        f"lost by {deepest['title']} with the {deepest['head']}: {interval(deepest, sign='+')}."
+        f"lost by {deepest['title']}, {deepest['head']}: {interval(deepest, sign='+')}."
     )
 
 
@@ -56,7 +55,7 @@ def _against_volume(ranking: pd.DataFrame) -> list[str]:
         if len(control) and len(others):
             value = control["value"].iloc[0]
             points.append(
-                f"With the {head}, {(others['value'] > value).sum()} of {len(others)} embeddings have a higher worst "
+                f"By {head}, {(others['value'] > value).sum()} of {len(others)} embeddings have a higher worst "
                 f"case than tumour volume alone ({interval(control.iloc[0])})."
             )
     return points
@@ -72,8 +71,9 @@ def _apart(page: Page, apart: pd.DataFrame) -> str:
 
 
 def results(page: Page, scores: pd.DataFrame) -> pd.DataFrame:
-    """The scores as a run keeps them, tidy: ``COLUMNS``."""
-    return scores.assign(page=page.id, endpoint=page.endpoint)[COLUMNS]
+    """The scores as a run keeps them, tidy: ``COLUMNS``; ``variant`` is the endpoint of the test cohort."""
+    variants = {"variant": scores["test"].map(page.variants), "train_variant": scores["train"].map(page.variants)}
+    return scores.assign(page=page.id, endpoint=page.endpoint, **variants)[COLUMNS]
 
 
 def predictions_path(run: str | Path, page: str, model: str) -> Path:
@@ -92,7 +92,7 @@ def save(
     seed: int = 0,
 ) -> None:
     """Predictions a model, and tables of the page: drops with p, cohorts told apart, drift, calibration, choices, left
-    out; last ``<page>.csv``, the scores."""
+    out, AUCs had the test cohort been rescaled; last ``<page>.csv``, the scores."""
     for model, rows in found.predictions.groupby("model", sort=False):
         table = rows[KEPT].reset_index(drop=True)
         artefacts.write_parquet(predictions_path(run, page.id, model), table, record)
@@ -101,6 +101,7 @@ def save(
         "drops": scores[scores["measure"] == "drop"].drop(columns="measure"),
         "apart": apart,
         "drift": external.drift(page.sites),
+        "rescaled": external_scores.aucs(found.rescaled, draws, seed),
         "calibration": external_scores.calibration(found.predictions, draws, seed),
         "choices": found.choices,
         "left_out": page.left_out,

@@ -18,13 +18,21 @@ ENDPOINTS = {
     "label": "the label of each cohort's own rule",
     "two_year": "alive at 730 days against dead before, by the follow-up of each cohort alike",
 }
+TWO_YEAR = {  # the endpoint of a cohort that is the strict two-year rule, where it is not called two_year
+    "nsclc_radiomics": "strict",
+    "c4kc_kits": "paper",
+    "phantom": "survival",
+    "phantom_a": "survival",
+    "phantom_b": "survival",
+}
 CENSORED, UNFOLLOWED, UNLABELLED = "censored before two years", "no follow-up", "no label"
 LEFT_OUT = ["cohort", "sample_id", "patient_id", "reason"]
 
 
 @dataclass(frozen=True)
 class Page:
-    """What a page is made of. ``titles`` by embedding table, ``names`` by cohort; ``left_out`` has ``LEFT_OUT``."""
+    """What a page is made of. ``titles`` by embedding table, ``names``, ``rules`` and ``variants`` by cohort;
+    ``left_out`` has ``LEFT_OUT``."""
 
     id: str
     endpoint: str
@@ -32,6 +40,7 @@ class Page:
     titles: dict[str, str]
     names: dict[str, str]
     rules: dict[str, str]
+    variants: dict[str, str]
     left_out: pd.DataFrame
 
     def mark(self, titles: Mapping[str, str] | None = None) -> str:
@@ -115,9 +124,15 @@ def read(
         out += [without, _unmatched(cohort, samples, without, joined.unmatched)]
     external.check_sites(sites)
     rules = {cohort: _rule(cohort, variants.get(cohort, "paper"), endpoint) for cohort in cohorts}
+    found = {cohort: variant_of(cohort, variants.get(cohort, "paper"), endpoint) for cohort in cohorts}
     names = {cohort: COHORTS.get(cohort).title for cohort in cohorts}
     titles = tables.titled(run, cohorts[0], models)
-    return Page(page, endpoint, tuple(sites), titles, names, rules, pd.concat(out, ignore_index=True))
+    return Page(page, endpoint, tuple(sites), titles, names, rules, found, pd.concat(out, ignore_index=True))
+
+
+def variant_of(cohort: str, annotated: str, endpoint: str) -> str:
+    """The endpoint of the cohort by which a page labels it: that of its annotations, or its two-year rule."""
+    return annotated if endpoint == "label" else TWO_YEAR.get(cohort, "two_year")
 
 
 def _rule(cohort: str, variant: str, endpoint: str) -> str:
@@ -125,13 +140,18 @@ def _rule(cohort: str, variant: str, endpoint: str) -> str:
 
 
 def _unmatched(cohort: str, samples: pd.DataFrame, without: pd.DataFrame, unmatched: pd.DataFrame) -> pd.DataFrame:
-    """Samples lost for want of an embedding, or of an annotation, but for those that are left out already."""
+    """Samples lost for want of an embedding, or of an annotation, each once, but for those left out already."""
     unmatched = unmatched[~unmatched["sample_id"].isin(without["sample_id"])]
-    lost = unmatched["missing_from"] == "embeddings"
-    reason = np.where(lost, "no embedding of " + unmatched["model"].astype(str), "no annotation")
-    patients = unmatched["sample_id"].map(samples.set_index("sample_id")["patient_id"])
-    found = unmatched.assign(cohort=cohort, reason=reason, patient_id=patients)[LEFT_OUT]
-    return found.drop_duplicates(ignore_index=True)
+    lacking = unmatched.groupby("sample_id", sort=False)["model"].agg(list)
+    lost = set(unmatched.loc[unmatched["missing_from"] == "embeddings", "sample_id"])
+    found = pd.DataFrame({"cohort": cohort, "sample_id": lacking.index}, index=range(len(lacking)))
+    found["patient_id"] = found["sample_id"].map(samples.set_index("sample_id")["patient_id"])
+    found["reason"] = [_lacking(models) if name in lost else "no annotation" for name, models in lacking.items()]
+    return found[LEFT_OUT]
+
+
+def _lacking(models: Sequence[str]) -> str:
+    return f"no embedding of {models[0]}" if len(models) == 1 else f"no embedding of {len(models)} models"
 
 
 def inputs(run: str | Path, page: Page) -> dict[str, str]:

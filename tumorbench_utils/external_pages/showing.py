@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from itertools import combinations, permutations
 
+import numpy as np
 import pandas as pd
 
 from ..plots import Several, Shown
 from ..plots import external as figures
+from ..plots.probes import forest
+from ..plots.several import ROWS, in_groups, listed
 from ..probes import external, external_scores
 from ..probes.external import Evaluated
 from .reading import Page
 
 HEAD = {"knn": "kNN", "linear": "linear probe"}
 MOST = 7  # models in one figure of a pair of cohorts
-TOLD = 8  # values in a caption
+LINES = 20  # of a table on the page; files have all
+VOLUME = "volume"
 
 
 def interval(row: Mapping, digits: int = 2, sign: str = "") -> str:
@@ -24,11 +28,18 @@ def interval(row: Mapping, digits: int = 2, sign: str = "") -> str:
     return f"{value} ({low} to {high})"
 
 
-def _listed(words: Iterable[str]) -> str:
-    """The words of a caption, the first eight of many."""
-    words = list(words)
-    more = f"; and {len(words) - TOLD} more" if len(words) > TOLD else ""
-    return "; ".join(words[:TOLD]) + more
+def _foremost(table: pd.DataFrame, size: pd.Series, words: str) -> tuple[pd.DataFrame, str]:
+    """Of a long table the rows of largest absolute ``size``, and what to add to its caption; else all and ""."""
+    if len(table) <= LINES:
+        return table, ""
+    kept = size.abs().sort_values(ascending=False, kind="stable").index[:LINES]
+    return table.loc[sorted(kept)], f"; the {LINES} {words} of {len(table)} rows, all are in the files of this page"
+
+
+def enough(page: Page, draws: int) -> int:
+    """``draws``, raised to what Holm's correction over all drops of the page asks for."""
+    pairs = len(page.sites) * (len(page.sites) - 1)
+    return max(draws, external_scores.least_draws(len(page.titles) * len(external.HEADS) * pairs))
 
 
 def cohorts_table(page: Page) -> pd.DataFrame:
@@ -70,7 +81,8 @@ def apart_table(page: Page, draws: int, seed: int = 0) -> pd.DataFrame:
     n_first, n_second."""
     rows = []
     for (first, second), model in ((pair, model) for pair in combinations(page.sites, 2) for model in page.titles):
-        found = external_scores.aucs(external.which_site(first, second, model, seed=seed), draws, seed).iloc[0]
+        predictions = external.which_site(first, second, model, len(first.folds), seed)
+        found = external_scores.aucs(predictions, draws, seed).iloc[0]
         about = {"model": model, "title": page.titles[model], "first": first.id, "second": second.id}
         ends = {name: found[name] for name in ("value", "low", "high")}
         rows.append(about | ends | {"n_first": len(first.samples), "n_second": len(second.samples)})
@@ -81,21 +93,29 @@ def apart_shown(page: Page, table: pd.DataFrame) -> Shown | Several:
     """How well each embedding tells the cohorts apart."""
     shown = []
     for (first, second), rows in table.groupby(["first", "second"], sort=False):
-        pair = f"{page.names[first]} or {page.names[second]}?"
-        told = _listed(f"{row['title']} {interval(row)}" for row in rows.to_dict("records"))
-        caption = (
-            f"{pair} AUC of a linear classifier of the cohort, patients held out, with 95 % interval; dotted: an "
-            f"embedding that cannot tell. {told}."
-        )
-        figure = figures.forest(rows.assign(series=pair), "AUC for the cohort")
-        shown.append(Shown(figure, caption, f"Dot plot of AUC for the cohort. {told}.", page.mark()))
+        pair = f"{page.names[first]}\nor {page.names[second]}?"
+        shown.append(in_groups(rows, lambda some, pair=pair: _apart_shown(page, some, pair)))
     return shown[0] if len(shown) == 1 else Several(shown)
 
 
-def drift_table(page: Page) -> pd.DataFrame:
+def _apart_shown(page: Page, rows: pd.DataFrame, pair: str) -> Shown:
+    told = listed(f"{row['title']} {interval(row)}" for row in rows.to_dict("records"))
+    caption = (
+        f"{' '.join(pair.split())} AUC of a linear classifier of the cohort, patients held out, with 95 % interval; "
+        f"dotted: an embedding that cannot tell, as one below it cannot. {told}."
+    )
+    figure = forest(rows.assign(series=pair), "AUC for the cohort", title=pair)
+    return Shown(figure, caption, f"Dot plot of AUC for the cohort. {told}.", page.mark(_titles(rows)))
+
+
+def _titles(rows: pd.DataFrame) -> dict[str, str]:
+    return dict(zip(rows["model"], rows["title"], strict=True))
+
+
+def drift_table(page: Page) -> tuple[pd.DataFrame, str]:
     """What the scale of the training cohort makes of the features of the test cohort, in words of a page."""
     table = external.drift(page.sites)
-    return pd.DataFrame(
+    shown = pd.DataFrame(
         {
             "embedding": table["model"].map(page.titles),
             "scaled by": table["train"].map(page.names),
@@ -106,6 +126,7 @@ def drift_table(page: Page) -> pd.DataFrame:
             "at home": table["beyond_train"].map("{:.1%}".format),
         }
     )
+    return _foremost(shown, table["shift"], "of largest shift")
 
 
 def judged(page: Page, k_max: int, draws: int, seed: int, progress: Callable = iter) -> tuple[Evaluated, pd.DataFrame]:
@@ -130,15 +151,14 @@ def compared_shown(page: Page, scores: pd.DataFrame) -> Several:
     """Within and external AUC, a figure an ordered pair of cohorts, and at most seven models in it."""
     table, shown = compared(page, scores), []
     for train, test in permutations(page.names, 2):
+        names = page.names[train], page.names[test]
         rows = table[(table["train"] == train) & (table["test"] == test)]
-        models = list(dict.fromkeys(rows["model"]))
-        for some in (models[start : start + MOST] for start in range(0, len(models), MOST)):
-            shown.append(_pair_shown(page, rows[rows["model"].isin(some)], page.names[train], page.names[test]))
+        shown.append(in_groups(rows, lambda some, names=names: _pair_shown(page, some, *names), MOST))
     return Several(shown)
 
 
 def _pair_shown(page: Page, rows: pd.DataFrame, train: str, test: str) -> Shown:
-    told = "; ".join(
+    told = listed(
         f"{row.title}, {row.head}: {row.value_within:.2f} within, {row.value_external:.2f} from {train}"
         for row in rows.itertuples()
     )
@@ -146,8 +166,8 @@ def _pair_shown(page: Page, rows: pd.DataFrame, train: str, test: str) -> Shown:
         f"AUC in {test}, of judges that learnt there (bars; patients held out in folds) and of judges that learnt in "
         f"{train} (filled), with 95 % intervals. {told}."
     )
-    mark = page.mark({model: page.titles[model] for model in rows["model"]})
-    return Shown(figures.slopes(rows, train, test), caption, f"Pairs of AUC joined by lines. {told}.", mark)
+    figure, mark = figures.slopes(rows, train, test), page.mark(_titles(rows))
+    return Shown(figure, caption, f"Pairs of AUC joined by lines. {told}.", mark)
 
 
 def drops(page: Page, scores: pd.DataFrame) -> pd.DataFrame:
@@ -156,32 +176,39 @@ def drops(page: Page, scores: pd.DataFrame) -> pd.DataFrame:
     return table.assign(head=table["head"].map(HEAD)).reset_index(drop=True)
 
 
-def drops_shown(page: Page, scores: pd.DataFrame) -> Several:
-    """External minus within, a figure an ordered pair."""
-    shown = []
-    for (train, test), rows in drops(page, scores).groupby(["train", "test"], sort=False):
+def drops_shown(page: Page, scores: pd.DataFrame, draws: int) -> Several:
+    """External minus within, a figure an ordered pair and at most twelve embeddings."""
+    table, shown = drops(page, scores), []
+    for _, rows in table.groupby(["train", "test"], sort=False):
         sure = rows[rows["p_holm"] < 0.05]
         counts = (
-            f"{(sure['value'] < 0).sum()} of {len(rows)} drops and {(sure['value'] > 0).sum()} gains are beyond chance"
+            f"{(sure['value'] < 0).sum()} of {len(rows)} drops and {(sure['value'] > 0).sum()} gains are beyond chance "
+            f"at 0.05 (Holm over the {len(table)} of the page, {draws:,} draws)"
         )
-        learnt = f"{rows['n_train'].iloc[0]:,} samples of {page.names[train]}"
-        at_home = scores[(scores["measure"] == "auc_within") & (scores["test"] == test)]["n_train"].iloc[0]
-        told = _listed(f"{row['title']}, {row['head']} {interval(row, sign='+')}" for row in rows.to_dict("records"))
-        caption = (
-            f"AUC in {page.names[test]} of what learnt from {learnt}, minus AUC of what learnt from {at_home:,} "
-            f"samples of {page.names[test]} itself; 95 % intervals, the same patients drawn for both. Left of the line "
-            f"the other cohort teaches less. {counts} at 0.05 (Holm, all of the page). {told}."
-        )
-        figure = figures.forest(rows.assign(series=rows["head"]), "difference in AUC, external − within", 0.0)
-        shown.append(Shown(figure, caption, f"Dot plot of differences in AUC. {told}.", page.mark()))
+        shown.append(in_groups(rows, lambda some, counts=counts: _drops_shown(page, scores, some, counts)))
     return Several(shown)
 
 
-def drops_table(page: Page, scores: pd.DataFrame) -> pd.DataFrame:
+def _drops_shown(page: Page, scores: pd.DataFrame, rows: pd.DataFrame, counts: str) -> Shown:
+    one = rows.iloc[0]
+    here, there = page.names[one["train"]], page.names[one["test"]]
+    at_home = scores[(scores["measure"] == "auc_within") & (scores["test"] == one["test"])]["n_train"].iloc[0]
+    told = listed(f"{row['title']}, {row['head']} {interval(row, sign='+')}" for row in rows.to_dict("records"))
+    caption = (
+        f"AUC in {there} of what learnt from {one['n_train']:,} samples of {here}, minus AUC of what learnt from "
+        f"{at_home:,} samples of {there} itself; 95 % intervals, the same patients drawn for both. Left of the line "
+        f"the other cohort teaches less. {counts}. {told}."
+    )
+    pair = f"Learnt in {here},\ntested in {there}"
+    figure = forest(rows.assign(series=rows["head"]), "difference in AUC, external − within", 0.0, pair)
+    return Shown(figure, caption, f"Dot plot of differences in AUC. {told}.", page.mark(_titles(rows)))
+
+
+def drops_table(page: Page, scores: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Within, external, drop and its p-values in words, one row a model, head and ordered pair."""
     both = compared(page, scores).merge(drops(page, scores), on=["model", "title", "head", "train", "test"])
     records = both.to_dict("records")
-    return pd.DataFrame(
+    shown = pd.DataFrame(
         {
             "embedding": both["title"],
             "head": both["head"],
@@ -194,18 +221,21 @@ def drops_table(page: Page, scores: pd.DataFrame) -> pd.DataFrame:
             "p (Holm)": both["p_holm"],
         }
     )
+    return _foremost(shown, both["value"], "of largest change")
 
 
 def _of(row: Mapping, suffix: str) -> dict:
     return {name: row[name + suffix] for name in ("value", "low", "high")}
 
 
-def rescaled_table(page: Page, found: Evaluated, scores: pd.DataFrame, draws: int, seed: int) -> pd.DataFrame:
+def rescaled_table(
+    page: Page, found: Evaluated, scores: pd.DataFrame, draws: int, seed: int
+) -> tuple[pd.DataFrame, str]:
     """External AUC as it is, and if the test cohort were first moved onto the training cohort (transductive)."""
     moved = external_scores.aucs(found.rescaled, draws, seed)
     both = compared(page, scores)
     both = both.merge(moved.assign(head=moved["head"].map(HEAD)), on=["model", "head", "train", "test"])
-    return pd.DataFrame(
+    shown = pd.DataFrame(
         {
             "embedding": both["title"],
             "head": both["head"],
@@ -215,13 +245,14 @@ def rescaled_table(page: Page, found: Evaluated, scores: pd.DataFrame, draws: in
             "moved onto the training cohort": [interval(row) for row in both.to_dict("records")],
         }
     )
+    return _foremost(shown, both["value"] - both["value_external"], "that moving changes most")
 
 
-def calibration_table(page: Page, found: Evaluated, draws: int, seed: int) -> pd.DataFrame:
+def calibration_table(page: Page, found: Evaluated, draws: int, seed: int) -> tuple[pd.DataFrame, str]:
     """Mean predicted probability against the share of positives, in another cohort."""
     table = external_scores.calibration(found.predictions, draws, seed)
     table["value"] = table["difference"]
-    return pd.DataFrame(
+    shown = pd.DataFrame(
         {
             "embedding": table["model"].map(page.titles),
             "head": table["head"].map(HEAD),
@@ -233,13 +264,15 @@ def calibration_table(page: Page, found: Evaluated, draws: int, seed: int) -> pd
             "predicted − observed": [interval(row, sign="+") for row in table.to_dict("records")],
         }
     )
+    return _foremost(shown, table["difference"], "farthest off")
 
 
-def choices_table(page: Page, found: Evaluated) -> pd.DataFrame:
+def choices_table(page: Page, found: Evaluated) -> tuple[pd.DataFrame, str]:
     """k or C where all samples of a cohort were learnt from, and over the folds within it."""
-    rows = []
+    rows, wide = [], []
     for (model, head, train), some in found.choices.groupby(["model", "head", "train"], sort=False):
         whole, folds = some[some["fold"] == "all"].iloc[0], some[some["fold"] != "all"]["chosen"]
+        wide.append(float(np.log(folds.max() / folds.min())))
         rows.append(
             {
                 "embedding": page.titles[model],
@@ -250,7 +283,15 @@ def choices_table(page: Page, found: Evaluated) -> pd.DataFrame:
                 "inner AUC": whole["score"],
             }
         )
-    return pd.DataFrame(rows)
+    return _foremost(pd.DataFrame(rows), pd.Series(wide), "least sure")
+
+
+def left_out_table(page: Page) -> pd.DataFrame | None:
+    """How many samples each cohort lost for which reason; None if none."""
+    if page.left_out.empty:
+        return None
+    counts = page.left_out.groupby(["cohort", "reason"], sort=False).size().rename("samples").reset_index()
+    return counts.assign(cohort=counts["cohort"].map(page.names))
 
 
 def worst(page: Page, scores: pd.DataFrame) -> pd.DataFrame:
@@ -260,12 +301,15 @@ def worst(page: Page, scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def worst_shown(page: Page, scores: pd.DataFrame) -> Shown:
-    """Ranking by the lowest external AUC."""
+    """Ranking by the lowest external AUC: the first twelve, and tumour volume wherever it is."""
     table = worst(page, scores)
-    records = table.to_dict("records")
-    told = _listed(f"{row['title']}, {row['head']} {interval(row)} in {row['where']}" for row in records)
+    rank = table["value"].rank(ascending=False, method="min").astype(int)
+    some = table.assign(rank=rank)[(table.index < ROWS) | (table["model"] == VOLUME)]
+    told = listed(f"{row['title']}, {row['head']} {interval(row)} in {row['where']}" for row in some.to_dict("records"))
+    few = f" The {ROWS} best of {len(table)}, and tumour volume; all are in the results." if len(table) > ROWS else ""
     caption = (
         "Lowest AUC over the cohorts in which a judge did not learn, best first, with the 95 % interval of the minimum "
-        f"(patients of all cohorts drawn at once). {told}."
+        f"(patients of all cohorts drawn at once).{few} {told}."
     )
-    return Shown(figures.worst(table), caption, f"Ranked dot plot of the lowest external AUC. {told}.", page.mark())
+    alt = f"Ranked dot plot of the lowest external AUC. {told}."
+    return Shown(figures.worst(some), caption, alt, page.mark(_titles(some)))

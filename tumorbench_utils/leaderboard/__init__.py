@@ -5,13 +5,14 @@ of a model side by side, ``choosing`` answers which model a task calls for. Tabl
 """
 
 from .assembling import external, label, measures, pretraining, rows, within
-from .base import ALPHA, LeaderboardError, matrix
+from .base import ALPHA, CONTROLS, LeaderboardError, matrix
 from .choosing import Choice, Task, choose
-from .comparing import Friedman, cliques, critical_difference, friedman, names_of, tied_with_best, versus, wins
+from .comparing import Friedman, cliques, critical_difference, friedman, names_of, versus
 from .ranking import Ranks, rank_draws, ranks
 
 __all__ = [
     "ALPHA",
+    "CONTROLS",
     "Choice",
     "Friedman",
     "LeaderboardError",
@@ -30,8 +31,6 @@ __all__ = [
     "rank_draws",
     "ranks",
     "rows",
-    "tied_with_best",
     "versus",
-    "wins",
     "within",
 ]

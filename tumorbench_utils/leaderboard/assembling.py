@@ -15,7 +15,7 @@ import pandas as pd
 from ..cohorts import COHORTS, is_phantom
 from ..models import MODELS
 from ..sources import Idc
-from .base import LeaderboardError
+from .base import CONTROLS, LeaderboardError
 
 MEASURES = ["stage", "head", "features", "measure", "value", "low", "high", "train", "with"]
 WITHIN = (  # where the AUC within a cohort is found, in this order
@@ -71,14 +71,11 @@ def within(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def external(found: pd.DataFrame, head: str = "knn") -> pd.DataFrame:
-    """AUC on cohorts that took no part in training: table, train, test (:func:`label`), phantom, auc, low, high.
+    """AUC on cohorts that took no part in training: table, train, test (both :func:`label`), phantom, auc, low, high.
 
     ``found`` are :func:`measures`.
     """
     rows = _where(found, EXTERNAL | {"head": head}).rename(columns={"cohort": "test", "value": "auc"})
-    # the endpoint is that of the test cohort
-    train = [one + "".join(two.partition(".")[1:]) for one, two in zip(rows["train"], rows["test"], strict=True)]
-    rows = rows.assign(train=train)
     return rows[["table", "train", "test", "phantom", "auc", "low", "high"]].reset_index(drop=True)
 
 
@@ -121,7 +118,7 @@ def rows(records: Sequence[Mapping], published: Mapping[str, pd.DataFrame] | Non
     - ``auc_external_worst`` with ``external_low, external_high`` and ``external_on`` (training -> test cohort): kNN;
     - ``retest_identification, retest_icc, kappa``: means over cohorts;
     - ``tumour_focus``: saliency AUC of occlusion maps minus that of the better blind map, mean over cohorts;
-    - ``overlap``: mean number of the 10 nearest neighbours shared with other tables that are no negative controls;
+    - ``overlap``: mean number of the 10 nearest neighbours shared with tables of other trained models;
     - ``licence_weights, licence_code, gated, parameters_m`` (millions, of the encoder), ``seconds_per_patch`` (the
       fastest machine), ``pretraining_known`` and ``pretraining_possible`` (cohorts);
     - ``phantom`` (a figure is of computed images) and ``phantom_columns`` (which);
@@ -133,20 +130,25 @@ def rows(records: Sequence[Mapping], published: Mapping[str, pd.DataFrame] | Non
         first.setdefault(record["table"], record)
         if record["model"] != first[record["table"]]["model"]:
             raise LeaderboardError(f"table '{record['table']}' is of two models: {record['model']} and another")
-    negative = {name for name, record in first.items() if record["control"]}
-    made = [_row(record, records, found, negative) | _published(record, published or {}) for record in first.values()]
+    trained = {name: record["model"] for name, record in first.items() if _is_trained(record)}
+    made = [_row(record, records, found, trained) | _published(record, published or {}) for record in first.values()]
     table = pd.DataFrame(made, columns=COLUMNS)
     return table.astype({name: float for name in COLUMNS if name in NUMBERS})
 
 
-def _row(record: Mapping, records: Sequence[Mapping], found: pd.DataFrame, negative: set[str]) -> dict:
+def _is_trained(record: Mapping) -> bool:
+    return not record["control"] and record["model"] not in CONTROLS and record["weights"] != "untrained"
+
+
+def _row(record: Mapping, records: Sequence[Mapping], found: pd.DataFrame, trained: Mapping[str, str]) -> dict:
+    others = {name for name, model in trained.items() if model != record["model"]}  # not its own in another recipe
     own, name = [each for each in records if each["table"] == record["table"]], record["table"]
     mine = found[found["table"] == name]
     row = {each: record.get(each) for each in ("table", "title", "model", "recipe", "weights", "control")}
     row["samples"] = max(each["samples"] for each in own)
     parts = [mine[mine["phantom"] == phantom] for phantom in (PATIENTS, PHANTOMS)]
     computed = []
-    for make in (_accuracy, _across, _robustness, _focus, lambda rows: _overlap(rows, negative)):
+    for make in (_accuracy, _across, _robustness, _focus, lambda rows: _overlap(rows, others)):
         made, phantom = _apart(parts, make)
         row |= made
         computed += [column for column in made if phantom and pd.notna(made[column])]
@@ -213,9 +215,9 @@ def _focus(mine: pd.DataFrame) -> dict:
     return {"tumour_focus": (wide["auc"] - wide[list(BLIND)].max(axis=1, skipna=False)).mean()}
 
 
-def _overlap(mine: pd.DataFrame, negative: set[str]) -> dict:
+def _overlap(mine: pd.DataFrame, others: set[str]) -> dict:
     pairs = _where(mine, {"stage": "6", "measure": NEIGHBOURS})
-    pairs = pairs[pairs["with"].notna() & ~pairs["with"].isin(negative)]
+    pairs = pairs[pairs["with"].isin(others)]
     return {"overlap": pairs.groupby("cohort")["value"].mean().mean()}
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 ALPHA = 0.05
+CONTROLS = ("volume", "radiomics", "random_encoder", "clinical")  # models of no network that was trained
 
 
 class LeaderboardError(ValueError):

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from ..cohorts import is_phantom
 from .assembling import KNOWN, pretraining
-from .base import ALPHA, LeaderboardError
+from .base import ALPHA, CONTROLS, LeaderboardError
 from .comparing import aucs_of, best_of, names_of, versus
 
-CONTROLS = ("volume", "radiomics", "random_encoder", "clinical")
 VOLUME, RANDOM = "volume", "random_encoder"
 EVIDENCE = ["model", "check", "cohort", "against", "value", "low", "high", "p", "passed"]
 CHANCE = 0.5
@@ -20,14 +18,13 @@ CHANCE = 0.5
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked: ``cohorts`` (labels as of :func:`label`) that stand for the task ``title``, and what is known.
+    """What is asked: ``cohorts`` (labels as of :func:`label`) that stand for the task, and what is known.
 
-    ``pairs`` maps a cohort to :func:`statistics.pairwise` of all tables that were tested on the same samples.
+    ``pairs`` maps a cohort to :func:`statistics.pairwise_of` all tables that were tested on the same samples.
     ``external`` (table, train, test, auc, low, high) is of models trained on one cohort and tested on another, as
     :func:`external` gives it.
     """
 
-    title: str
     cohorts: Sequence[str]
     pairs: Mapping[str, pd.DataFrame]
     external: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["table", "train", "test"]))
@@ -38,14 +35,11 @@ class Choice:
     """``candidates``: tables that no rule left out, by mean AUC. ``excluded``: model, reason; every other table of
     ``rows`` is there once, and its reason holds all rules that it broke. ``evidence``: model, check (best, volume,
     untrained, external), cohort, against, value, low, high, p, passed; a value is a difference in AUC, or the AUC of an
-    external test. ``answer`` in words; ``mark`` is "phantom" if the evidence is of computed images, "partly phantom" if
-    some of it is."""
+    external test."""
 
     candidates: list[str]
     excluded: pd.DataFrame
     evidence: pd.DataFrame
-    answer: str
-    mark: str = ""
 
 
 def choose(rows: pd.DataFrame, task: Task, alpha: float = ALPHA) -> Choice:
@@ -88,8 +82,7 @@ def choose(rows: pd.DataFrame, task: Task, alpha: float = ALPHA) -> Choice:
         passed = []
     candidates = sorted(passed, key=lambda name: -_mean_auc(name, task))
     table = pd.DataFrame(excluded, columns=["model", "reason"])
-    mark = _mark(task)
-    return Choice(candidates, table, evidence, _answer(task, candidates, tested, mark), mark)
+    return Choice(candidates, table, evidence)
 
 
 def _no_model(row) -> str:
@@ -199,26 +192,3 @@ def _outside(name: str, task: Task, known: list[str]) -> tuple[list[tuple], list
 def _mean_auc(name: str, task: Task) -> float:
     values = [aucs_of(table)[name] for table in _pairs(task).values() if name in names_of(table)]
     return sum(values) / len(values)
-
-
-def _mark(task: Task) -> str:
-    computed = [is_phantom(cohort.split(".")[0]) for cohort in _pairs(task)]
-    if not any(computed):
-        return ""
-    return "phantom" if all(computed) else "partly phantom"
-
-
-def _answer(task: Task, candidates: list[str], tested: list[str], mark: str) -> str:
-    cohorts = list(_pairs(task))
-    if not cohorts:
-        return f"{task.title}: none can be named. No cohort of this task was evaluated."
-    where = f"{len(cohorts)} {'cohort' if len(cohorts) == 1 else 'cohorts'} ({', '.join(cohorts)})"
-    if len(tested) < 2:
-        one = "1 trained model was" if tested else "No trained model was"
-        answer = f"none can be named. {one} tested on {where}; a choice takes two."
-    elif not candidates:
-        answer = f"none can be named. None of {len(tested)} trained models on {where} passes every rule."
-    else:
-        answer = f"{', '.join(candidates)}, of {len(tested)} trained models on {where}. No order among them is meant."
-    end = {"phantom": " These are computed phantoms: it says nothing of patients.", "": ""}
-    return f"{task.title}: {answer}{end.get(mark, ' Some of these are computed phantoms.')}"

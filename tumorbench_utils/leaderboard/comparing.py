@@ -14,7 +14,6 @@ from scipy import stats
 
 from .base import ALPHA, LeaderboardError
 
-ALL = "all"  # the row of wins over all cohorts
 NEARLY = 1e-12  # ranks are sums of halves: what is nearer than this is equal
 
 
@@ -94,36 +93,6 @@ def cliques(mean_rank: Mapping[str, float], difference: float) -> list[list[str]
             groups.append(names[start:end])
             reached = end
     return groups
-
-
-def wins(pairs: Mapping[str, pd.DataFrame], alpha: float = ALPHA) -> pd.DataFrame:
-    """Wins, losses and ties of every model by cohort, and over all of them in rows of cohort "all".
-
-    ``pairs`` maps a cohort to :func:`statistics.pairwise` of it. A pair is a tie unless its difference is significant
-    after Holm's correction over the cohort's pairs. Returns model, cohort, wins, losses, ties.
-    """
-    columns = ["model", "cohort", "wins", "losses", "ties"]
-    rows = []
-    for cohort, table in pairs.items():
-        decided = table["p_holm"] < alpha
-        for own, sign in (("first", 1), ("second", -1)):
-            better = sign * table["difference"] > 0
-            found = {"wins": decided & better, "losses": decided & ~better, "ties": ~decided}
-            rows.append(pd.DataFrame({"model": table[own], "cohort": cohort} | found))
-    if not rows:
-        return pd.DataFrame(columns=columns)
-    long = pd.concat(rows, ignore_index=True)
-    each = long.groupby(["model", "cohort"], sort=False).sum().reset_index()
-    both = pd.concat([each, each.drop(columns="cohort").groupby("model", sort=False).sum().reset_index()])
-    return both.fillna({"cohort": ALL}).astype(dict.fromkeys(columns[2:], int)).reset_index(drop=True)[columns]
-
-
-def tied_with_best(pairs: Mapping[str, pd.DataFrame], alpha: float = ALPHA) -> dict[str, list[str]]:
-    """By cohort the model of the highest AUC and all that are not significantly worse after Holm's correction.
-
-    Highest AUC first. ``pairs`` as of :func:`wins`. A cohort with one model has no pair, hence nobody.
-    """
-    return {cohort: best_of(table, names_of(table), alpha) for cohort, table in pairs.items()}
 
 
 def names_of(table: pd.DataFrame) -> list[str]:

@@ -10,13 +10,17 @@ from pathlib import Path
 import pandas as pd
 
 from .. import leaderboard, published
+from ..cohorts import COHORTS
 from ..models import TEN
 from .gathering import Board, gathered, titles_of
 from .standing import PATIENTS, cohort_title
 
 STUDY = "As published:"
 NONE_KNOWN = "none known"
+VOLUME = "volume"
+OTHER_ENDPOINT = ("nsclc_radiogenomics",)  # its published AUC is not of two-year survival
 NAMED = 2  # candidates with their numbers; the others are counted
+NO_CONTROL = " *This run has no table of {}: a model cannot be held against it, so no result can name one here.*"
 LIMITS = (
     "*Published figures are of kNN on the study's own splits, whose intervals are too narrow. A model is named only if "
     "no rule left it out: trained, never significantly worse than the best, better than tumour volume and an untrained "
@@ -26,7 +30,7 @@ LIMITS = (
 
 @dataclass(frozen=True)
 class Question:
-    """A task of a reader and the cohorts that stand for it."""
+    """A task of a reader and the cohorts (labels of :func:`leaderboard.label`) that stand for it."""
 
     words: str
     cohorts: tuple[str, ...]
@@ -34,7 +38,10 @@ class Question:
 
 QUESTIONS = (
     Question("Is this lung nodule malignant?", ("luna16", "dlcs")),
-    Question("Two-year survival in lung cancer?", ("nsclc_radiomics", "nsclc_radiogenomics")),
+    Question(
+        "Two-year survival in lung cancer?",
+        ("nsclc_radiomics", "nsclc_radiogenomics", "nsclc_radiomics.strict", "nsclc_radiogenomics.two_year"),
+    ),
     Question("Two-year survival with kidney or liver tumours?", ("c4kc_kits", "colorectal_liver_metastases")),
 )
 
@@ -50,7 +57,18 @@ def answers(board: Board) -> str:
     lines = [f"- **{question.words}** {words}" for question, (words, _) in zip(QUESTIONS, told, strict=True)]
     lines += [f"- **Following a tumour over time?** {_retest(board)}"]
     lines += [f"- **Showing where it looks?** {_focus(board)}"]
-    return "\n".join([_verdict(board, [named for _, named in told]), "", *lines, "", LIMITS]) + "\n"
+    return (
+        "\n".join([_verdict(board, [named for _, named in told]), "", *lines, "", LIMITS + _no_control(board)]) + "\n"
+    )
+
+
+def _no_control(board: Board) -> str:
+    """Why a run without the controls of the rules, as one of released tables alone, cannot name a model."""
+    if board.rows.empty:
+        return ""
+    there = {"tumour volume": board.rows["model"] == VOLUME, "an untrained encoder": board.rows["untrained"]}
+    lacking = [words for words, some in there.items() if not some.any()]
+    return NO_CONTROL.format(" or ".join(lacking)) if lacking else ""
 
 
 def _verdict(board: Board, named: list[list[str]]) -> str:
@@ -90,7 +108,7 @@ def _run_says(question: Question, board: Board) -> tuple[str, list[str], set[str
         return "no trained model was tested.", [], set()
     titles = titles_of(board.records)
     external = leaderboard.external(board.measures)
-    task = leaderboard.Task(question.words, question.cohorts, standing.pairs, external)
+    task = leaderboard.Task(question.cohorts, standing.pairs, external)
     choice = leaderboard.choose(board.rows, task, standing.alpha)
     checks = set(choice.evidence["check"])
     best = cells.loc[cells["auc"].idxmax()]
@@ -107,8 +125,15 @@ def _numbers(name: str, board: Board, cohorts: Sequence[str]) -> str:
     """A model with its AUC on cohorts of this run."""
     found = leaderboard.within(board.measures)
     rows = found[(found["table"] == name) & found["cohort"].isin(cohorts)]
-    words = [f"{_interval(row.auc, row.low, row.high)} on {cohort_title(row.cohort)}" for row in rows.itertuples()]
+    words = [f"{_interval(row.auc, row.low, row.high)} on {_place(row.cohort)}" for row in rows.itertuples()]
     return f"{titles_of(board.records)[name]} {', '.join(words)}"
+
+
+def _place(label: str) -> str:
+    """The title of a cohort; of one whose endpoint in the study is not what is asked for, with that endpoint."""
+    if label in OTHER_ENDPOINT:
+        return f"{cohort_title(label)} ({COHORTS.get(label).endpoint('paper').title})"
+    return cohort_title(label)
 
 
 def _worst(name: str, board: Board, cohorts: Sequence[str]) -> str:
@@ -125,7 +150,7 @@ def _interval(value: float, low: float, high: float) -> str:
 
 def _readable(reason: str, titles: dict[str, str]) -> str:
     """A reason with titles in the place of the names of tables and cohorts."""
-    known = {**titles, **{cohort: cohort_title(cohort) for each in QUESTIONS for cohort in each.cohorts}}
+    known = {**titles, **{cohort: _place(cohort) for each in QUESTIONS for cohort in each.cohorts}}
     for name in sorted(known, key=len, reverse=True):
         reason = re.sub(rf"(?<!tumour )(?<![\w.]){re.escape(name)}(?![\w.])", lambda _, name=name: known[name], reason)
     return reason
@@ -134,7 +159,7 @@ def _readable(reason: str, titles: dict[str, str]) -> str:
 def _study_says(cohorts: Sequence[str]) -> str:
     """The best model of the study on each cohort, and how many of the others' intervals meet its."""
     words, before = [], ""
-    for cohort in cohorts:
+    for cohort in [each for each in cohorts if "." not in each]:
         table = published.figures("auc").query("cohort == @cohort").sort_values("auc", ascending=False)
         best, others = table.iloc[0], table.iloc[1:]
         level = int((others["ci_high"] >= best["ci_low"]).sum())
@@ -143,7 +168,7 @@ def _study_says(cohorts: Sequence[str]) -> str:
         title = TEN.get(best["model"]).title
         words.append(
             f"{'' if title == before else f'{title} '}{_interval(best['auc'], best['ci_low'], best['ci_high'])} on "
-            f"{cohort_title(cohort)} ({level} of {len(others)} others overlap{seen})"
+            f"{_place(cohort)} ({level} of {len(others)} others overlap{seen})"
         )
         before = title
     return ", ".join(words)

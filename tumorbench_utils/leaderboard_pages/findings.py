@@ -12,19 +12,23 @@ from .. import artefacts
 from ..models import MODELS
 from ..plots.base import counted
 from ..plots.sortable import Column, Filter, Sortable, sortable
+from .choosing import answers
 from .gathering import FIRST, Board, folder
 from .showing import apart_from_best, controls_first, leaders, names
 from .standing import UNTRAINED, Standing
 
+PHANTOM = "phantom"  # in the column <key>_mark of a row
+WHICH = "which_model.md"
 COLUMNS = (
     Column("title", "model", "embedding table: model, recipe and weights"),
     Column("auc_within", "AUC within", "mean over cohorts, kNN, splits grouped by patient"),
+    Column("cohorts_within", "cohorts", "number of cohorts that this mean is over", 0),
     Column("auc_within_worst", "AUC within, worst", "on the cohort where it is lowest"),
     Column("auc_external_worst", "AUC across, worst", "trained on one cohort, tested on another; the lowest"),
     Column("retest_identification", "retest found", "share of patients whose own second scan is the most alike"),
     Column("kappa", "kappa, seed moved", "agreement of decisions when the seed point is moved"),
     Column("tumour_focus", "focus minus blind", "AUC of saliency for the tumour, minus that of maps that saw no model"),
-    Column("overlap", "shared of 10", "nearest neighbours shared with the other models, mean"),
+    Column("overlap", "shared of 10", "nearest neighbours shared with other trained models, mean"),
     Column("published_auc", "mean AUC", "over the study's cohorts, other protocol", 3, published=True),
     Column("parameters_m", "million parameters", "of the encoder", 0, falling=False),
     Column("seconds_per_patch", "seconds a patch", "on the fastest machine that timed it", 2, falling=False),
@@ -37,7 +41,7 @@ COLUMNS = (
 FILTERS = (
     Filter("untrained", "hide untrained"),
     Filter("is_control", "hide controls"),
-    Filter("phantom_only", "hide phantom evidence", cells="phantom"),
+    Filter("phantom_only", "hide phantom evidence", cells=PHANTOM),
 )
 
 
@@ -68,7 +72,9 @@ def table_shown(board: Board, record: Mapping) -> Sortable | None:
     )
     caption = (
         "A click on a head sorts. Small print: 95 % interval, where the value is of one cohort. “phantom”: of computed "
-        f"images. “–”: not measured, the reason as its tip. A mean never mixes patients and phantoms. {told}"
+        "images. “–”: not measured, the reason as its tip. A mean never mixes patients and phantoms. Means over other "
+        "cohorts, which are named as tips, do not compare: rows start in order of the mean over those that most share. "
+        f"“other recipe”: published of patches fed in another way than in this row. {told}"
     )
     return sortable(table, caption, COLUMNS, FILTERS, record, "leaderboard", "tags")
 
@@ -110,9 +116,12 @@ def findings(board: Board) -> str:
     lines = [line for each in board.standings for line in _standing(each)]
     if board.records:
         people = {record["contributor"] for record in board.records if record["contributor"]}
+        mark = f"{board.mark.upper()}: " if board.mark else ""
+        phantom, untrained = int(board.rows["phantom_only"].sum()), int(board.rows["untrained"].sum())
         lines.append(
-            f"- {counted(len(board.records), 'record')} of {counted(len(board.rows), 'embedding table')}, "
-            f"{counted(len(people), 'contributor')} named; none in conflict with another."
+            f"- {mark}{counted(len(board.records), 'record')} of {counted(len(board.rows), 'embedding table')} "
+            f"({phantom} seen on phantoms only, {untrained} untrained), {counted(len(people), 'contributor')} named; "
+            "none in conflict with another."
         )
         lines.append(_measured(board))
     else:
@@ -136,7 +145,7 @@ def _standing(standing: Standing) -> list[str]:
             f"{standing.friedman.models - 1} are told apart from it (Nemenyi; Friedman p = {standing.friedman.p:.2g})."
         )
     if standing.sure is not None:
-        row = standing.sure.iloc[0]
+        row = standing.sure.dropna(subset=["low"]).iloc[0]
         lines.append(
             f"{opening}: mean rank of {names(standing, [row['model']])} {row['mean_rank']:.2f} ({row['low']:.2f} to "
             f"{row['high']:.2f}), best in {row['first']:.0%} of draws of patients"
@@ -150,20 +159,31 @@ def _standing(standing: Standing) -> list[str]:
 
 
 def _measured(board: Board) -> str:
-    """How many models have each of the measures that are no AUC within a cohort."""
+    """How many models have each of the measures that are no AUC within a cohort, and of what that is."""
     words = {column.key: column.head for column in COLUMNS}
     keys = ["auc_external_worst", "retest_identification", "kappa", "tumour_focus", "overlap"]
-    known = [f"{words[key]} of {int(board.rows[key].notna().sum())}" for key in keys]
-    return f"- Of {counted(len(board.rows), 'row')} this run knows: {', '.join(known)}."
+    known = [f"{words[key]} of {_known(board.rows, key)}" for key in keys]
+    mark = f"{board.mark.upper()}: " if board.mark else ""
+    return f"- {mark}Of {counted(len(board.rows), 'row')} this run knows: {'; '.join(known)}."
+
+
+def _known(rows: pd.DataFrame, key: str) -> str:
+    """Number of rows that have a value, and how many of these are of phantoms and of untrained weights: 4 (2 ...)."""
+    some = rows[rows[key].notna()]
+    counts = {"on phantoms only": int((some[f"{key}_mark"] == PHANTOM).sum()), UNTRAINED: int(some["untrained"].sum())}
+    told = [f"{'all' if count == len(some) else count} {what}" for what, count in counts.items() if count]
+    return f"{len(some)} ({', '.join(told)})" if told else str(len(some))
 
 
 def save(board: Board, record: Mapping) -> None:
-    """Write leaderboard.csv and .json (rows, with provenance), ranks.csv and pairs.csv into the stage's folder."""
+    """Write leaderboard.csv and .json (rows, with provenance), ranks.csv, pairs.csv and which_model.md, the Markdown of
+    :func:`answers`, into the stage's folder."""
     target = folder(board.run)
     rows = shown_rows(board) if len(board.rows) else pd.DataFrame(columns=["table", "title"])
     whole = {"provenance": dict(record), "rows": _plain(rows), "mean_ranks": _plain(mean_ranks(board))}
     artefacts.write_csv(target / "ranks.csv", ranks(board), record)
     artefacts.write_csv(target / "pairs.csv", pairs(board), record)
+    artefacts.write_text(target / WHICH, answers(board))
     artefacts.write_text(target / "leaderboard.json", json.dumps(whole, indent=1, allow_nan=False) + "\n")
     artefacts.write_csv(target / "leaderboard.csv", rows, record)
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from .. import artefacts, exchange, leaderboard, published
 from ..models import MODELS
-from .standing import UNTRAINED, Standing, is_control, mark_of, runs, study
+from .standing import UNTRAINED, Standing, cohort_title, is_control, mark_of, runs, study
 
 STAGE = "7_leaderboard"
 FIRST = "notebooks 2_embedding_extraction and 3_knn_evaluation"
@@ -27,7 +27,7 @@ WHY = {  # a column of a row: why its value is missing
     "retest_identification": "no patients scanned twice (page: robustness)",
     "kappa": "no moved seed points (page: robustness)",
     "tumour_focus": "no occlusion maps (page: saliency)",
-    "overlap": "not compared with other models (page: representation alignment)",
+    "overlap": "not compared with another trained model (page: representation alignment)",
     "parameters_m": "not counted, or no network",
     "seconds_per_patch": "embeddings that were not extracted in this run",
     "published_auc": "the study has no AUC of this model with these weights",
@@ -76,13 +76,15 @@ def gathered(
     draws: int = 2000,
     seed: int = 0,
     alpha: float = leaderboard.ALPHA,
+    pages: Mapping[str, Sequence[str]] | None = None,
 ) -> Board:
     """The leaderboard of a run and of folders of records that others contributed.
 
-    The run's own records are written to ``results/7_leaderboard/records`` first. Errors are those of
+    ``pages`` lists by stage the pages of the run that count, all if empty (:func:`exchange.collect`). The run's own
+    records are written to ``results/7_leaderboard/records`` first. Errors are those of
     :mod:`exchange`: a record that is none, and a conflict of two, which names both files.
     """
-    own = _own(run)
+    own = _own(run, pages)
     records, report = exchange.merge([*([own] if own.is_dir() else []), *contributed])
     found = leaderboard.measures(records)
     figures = {name: published.figures(name) for name in ("auc", "robustness")}
@@ -93,13 +95,13 @@ def gathered(
     return Board(Path(run), records, report, found, rows, study(alpha), runs(table, titles, run, draws, seed, alpha))
 
 
-def _own(run: str | Path) -> Path:
+def _own(run: str | Path, pages: Mapping[str, Sequence[str]] | None = None) -> Path:
     """The folder of the run's own records as its results are now: none of an earlier result stays.
 
     What has not changed is not written again, so that a page which only reads leaves the run as it is.
     """
     target = folder(run) / "records"
-    now = {target / exchange.place(record): record for record in exchange.collect(run)}
+    now = {target / exchange.place(record): record for record in exchange.collect(run, pages=pages)}
     for old in target.rglob("*.json"):
         if old not in now:
             old.unlink()
@@ -132,7 +134,9 @@ def completed(rows: pd.DataFrame, found: pd.DataFrame, titles: Mapping[str, str]
     """``rows`` of :func:`leaderboard.rows` with titles of their own, intervals, marks, flags and reasons.
 
     A mean over several cohorts has no interval here. Added: <column>_low, _high, _mark, _why; untrained, is_control,
-    phantom_only, tags. Best AUC first, of patients before that of phantoms.
+    phantom_only, tags; cohorts_within (number of cohorts of auc_within, _tip their titles) and auc_common (mean over
+    ``common_cohorts``, those of the block over which ranks are averaged). Patients before phantoms, then best
+    auc_common first, then best auc_within.
     """
     rows = rows.assign(title=rows["table"].map(titles)).rename(
         columns={"external_low": "auc_external_worst_low", "external_high": "auc_external_worst_high"}
@@ -144,15 +148,34 @@ def completed(rows: pd.DataFrame, found: pd.DataFrame, titles: Mapping[str, str]
     for column, why in WHY.items():
         added[f"{column}_mark"] = ["phantom" if column in some else "" for some in computed]
         added[f"{column}_why"] = np.where(rows[column].isna(), why, "")
+    other = rows["published_auc"].notna() & ~rows["published_same_recipe"].eq(True)
+    added["published_auc_mark"] = np.where(other, "other recipe", "")
     untrained, control = rows["weights"] == UNTRAINED, is_control(rows)
     only = rows["table"].map(found.groupby("table")["phantom"].all()).astype(bool)
     added |= {"untrained": untrained, "is_control": control, "phantom_only": only}
     words = {"phantom only": only, UNTRAINED: untrained, "control": control}
     added["tags"] = [", ".join(word for word, flags in words.items() if flags[at]) for at in rows.index]
-    rows = pd.concat([rows, limits, pd.DataFrame(added, index=rows.index)], axis=1)
+    cohorts = [str(each).split(", ") if pd.notna(each) else [] for each in rows["cohorts"]]
+    added["cohorts_within"] = [len(some) or np.nan for some in cohorts]
+    added["cohorts_within_tip"] = [", ".join(map(cohort_title, some)) for some in cohorts]
+    rows = pd.concat([rows, limits, pd.DataFrame(added, index=rows.index), _common(rows, within)], axis=1)
     rows = rows.astype(dict.fromkeys([*WHY, *INTERVALS], float))
-    order = ["auc_within_mark", "auc_within"]
-    return rows.sort_values(order, ascending=[True, False], kind="stable", ignore_index=True)
+    order = ["auc_within_mark", "auc_common", "auc_within"]
+    return rows.sort_values(order, ascending=[True, False, False], kind="stable", ignore_index=True)
+
+
+def _common(rows: pd.DataFrame, within: pd.DataFrame) -> pd.DataFrame:
+    """auc_common and common_cohorts of each row: the mean over the complete block of its patients or phantoms."""
+    mean, names = {}, {}
+    for phantom in (True, False):  # patients, where a table has both
+        some = within[within["phantom"].astype(bool) == phantom]
+        some = some.drop(columns="model").rename(columns={"table": "model"})
+        block = leaderboard.ranks(some).aucs if len(some) else pd.DataFrame()
+        own = dict.fromkeys(some["model"], np.nan) | block.mean(axis=1).to_dict()
+        mean |= own
+        names |= {name: ", ".join(block) if name in block.index else "" for name in own}
+    table = rows["table"]
+    return pd.DataFrame({"auc_common": table.map(mean).astype(float), "common_cohorts": table.map(names).fillna("")})
 
 
 def _limits(row: Mapping, found: pd.DataFrame, within: pd.DataFrame) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from ..plots.leaderboard import critical_difference, facets, mean_ranks, pairwis
 from .standing import Standing
 
 NONE_KNOWN = "none known"
+MOST = 12  # models in a matrix of pairs that a phone can show
 FACETS = {
     "auc_external_worst": "AUC on another cohort, worst",
     "retest_identification": "retest found again",
@@ -111,11 +113,12 @@ def mean_shown(standing: Standing) -> Shown | None:
     else:
         table = standing.sure
         over = "patients" if cohorts == 1 else "patients and cohorts"
-        how = f"with 95 % intervals of a bootstrap over {over}"
+        how = f"with 95 % intervals of a bootstrap over {over}, {standing.draws:,} draws"
+        how += f"; without one, held as they are, {names(standing, standing.held)}" if standing.held else ""
     table = table.assign(title=[standing.titles[name] for name in table["model"]])
     first = table.iloc[0]
     told = f"{first['title']} has the best mean rank, {_range(first)}"
-    if standing.sure is not None:
+    if np.isfinite(first["low"]):
         rivals = table[table["low"] <= first["high"]]
         told += (
             f", and the best of all in {first['first']:.0%} of draws; intervals of {len(rivals) - 1} others meet its"
@@ -170,31 +173,46 @@ def wins_shown(standing: Standing) -> Shown | None:
     if not standing.pairs:
         return None
     table = duels(standing)
-    wins, compared = int(table["wins"].sum()), int(table[["wins", "ties", "losses"]].sum().sum()) // 2
+    compared = sum(map(len, standing.pairs.values()))
+    wins = sum(int((pairs["p_holm"] < standing.alpha).sum()) for pairs in standing.pairs.values())
     told = (
         f"{wins} of {counted(compared, 'comparison')} on {counted(len(standing.pairs), 'cohort')} are significant; the "
         "others are ties."
     )
+    rest = len(_compared(standing)) - MOST
+    told += f" Of the best {MOST}; {counted(rest, 'model')} more in pairs.csv." if rest > 0 else ""
     score = "+ win, = tie, − loss" if len(standing.pairs) == 1 else "wins : losses"
     caption = (
-        f"{_opening(standing)} The model of the row against that of the column ({score}): paired patient bootstrap, "
-        f"Holm's correction over the pairs of a cohort, {standing.alpha:g}. {told}"
+        f"{_opening(standing)} The model of the row against that of the column ({score}): paired patient bootstrap of "
+        f"{standing.draws:,} draws, Holm's correction over the pairs of a cohort, {standing.alpha:g}. {told}"
     )
     return Shown(pairwise_wins(table), caption, f"Matrix of wins and losses. {told}", standing.mark)
 
 
 def duels(standing: Standing) -> pd.DataFrame:
-    """Every ordered pair of titles with the numbers of cohorts on which the first wins, ties and loses."""
-    models = [name for name in standing.order if any(name in names_of(table) for table in standing.pairs.values())]
+    """Ordered pairs of titles, of the best twelve, with the numbers of cohorts on which the first wins, ties, loses."""
+    models = _compared(standing)[:MOST]
+    known = [_signs(table, standing.alpha) for table in standing.pairs.values()]
     rows = []
-    for one in models:
-        for two in models:
-            found = [leaderboard.versus(table, one, two) for table in standing.pairs.values()] if one != two else []
-            met = [row for row in found if row is not None]
-            signs = [int(np.sign(row["difference"])) if row["p_holm"] < standing.alpha else 0 for row in met]
-            if one != two:
-                rows.append((standing.titles[one], standing.titles[two], *(signs.count(sign) for sign in (1, 0, -1))))
+    for one, two in permutations(models, 2):
+        signs = [each[one, two] for each in known if (one, two) in each]
+        rows.append((standing.titles[one], standing.titles[two], *(signs.count(sign) for sign in (1, 0, -1))))
     return pd.DataFrame(rows, columns=["first", "second", "wins", "ties", "losses"])
+
+
+def _signs(table: pd.DataFrame, alpha: float) -> dict[tuple[str, str], int]:
+    """1, 0 or -1 of every ordered pair: the first is significantly better, not told apart, worse."""
+    signs = np.sign(table["difference"]).where(table["p_holm"] < alpha, 0).astype(int)
+    found = {}
+    for first, second, sign in zip(table["first"], table["second"], signs, strict=True):
+        found[first, second], found[second, first] = int(sign), -int(sign)
+    return found
+
+
+def _compared(standing: Standing) -> list[str]:
+    """Models that were compared in pairs, best mean rank first."""
+    there = {name for table in standing.pairs.values() for name in names_of(table)}
+    return [name for name in standing.order if name in there]
 
 
 def facets_shown(rows: pd.DataFrame, mark: str) -> Shown | None:

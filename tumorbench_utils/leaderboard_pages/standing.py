@@ -12,8 +12,7 @@ import pandas as pd
 
 from .. import knn, leaderboard, published, statistics
 from ..cohorts import COHORTS
-from ..leaderboard import Friedman, Ranks
-from ..leaderboard.choosing import CONTROLS
+from ..leaderboard import CONTROLS, Friedman, Ranks
 from ..models import TEN
 
 PUBLISHED, PATIENTS, PHANTOMS = "as published", "this run, patients", "this run, phantoms"
@@ -30,7 +29,8 @@ class Standing:
     ``untrained`` are tables of weights as drawn, ``controls`` those of no model or of altered images. ``sure`` is
     :func:`leaderboard.rank_draws`, ``friedman`` and ``difference`` (Nemenyi's, with ``cliques`` of names) the tests
     over cohorts, ``pairs`` the tests within them; None or empty where they cannot be had, for the reasons in
-    ``lacking``. ``mark`` is what figures bear.
+    ``lacking``. ``draws`` is the number of draws of ``sure`` and ``pairs``; ``held`` are tables without draws, whose
+    AUCs are held as they are in those of the others. ``mark`` is what figures bear.
     """
 
     group: str
@@ -48,6 +48,8 @@ class Standing:
     pairs: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     lacking: list[str] = field(default_factory=list)
     mark: str = ""
+    draws: int = 0
+    held: tuple[str, ...] = ()
 
     @property
     def published(self) -> bool:
@@ -95,13 +97,15 @@ def runs(
 ) -> list[Standing]:
     """This run's standings, of patients and of phantoms, as far as there are such.
 
-    ``table`` is :func:`leaderboard.within` of its records: AUCs of kNN with patient-grouped splits.
+    ``table`` is :func:`leaderboard.within` of its records: AUCs of kNN with patient-grouped splits. There are as many
+    ``draws`` as asked for, or as a difference can be significant with after Holm's correction, if that takes more.
     """
     found = []
     for group, phantom in ((PATIENTS, False), (PHANTOMS, True)):
         some = table[table["phantom"].astype(bool) == phantom]
         if len(some):
-            drawn, lost = drawn_of(some, run, draws, seed)
+            enough = max(draws, statistics.least_draws(int(some["cohort"].value_counts().max()), alpha))
+            drawn, lost = drawn_of(some, run, enough, seed)
             found.append(_standing(group, some, titles, alpha, lost, drawn, seed))
     return found
 
@@ -156,7 +160,7 @@ def _standing(
 ) -> Standing:
     ranks = leaderboard.ranks(table.drop(columns="model").rename(columns={"table": "model"}))
     cohorts = {label: cohort_title(label) for label in dict.fromkeys(table["cohort"])}
-    sure, unsure = (None, []) if drawn is None else _sure(ranks, drawn, seed)
+    sure, held, unsure = (None, (), []) if drawn is None else _sure(ranks, drawn, seed)
     tested, difference, cliques, untested = _over_cohorts(ranks, alpha)
     pairs = {cohort: statistics.pairwise_of(aucs) for cohort, aucs in (drawn or {}).items() if len(aucs) > 1}
     untrained = frozenset(table.loc[table["weights"] == UNTRAINED, "table"])
@@ -176,7 +180,14 @@ def _standing(
         pairs=pairs,
         lacking=[*lacking, *unsure, *untested],
         mark=mark_of(bool(table["phantom"].any()), len(untrained), table["table"].nunique()),
+        draws=_draws(drawn or {}),
+        held=held,
     )
+
+
+def _draws(drawn: Mapping[str, Mapping[str, np.ndarray]]) -> int:
+    """Number of draws, those of every table and cohort being as many; 0 without any."""
+    return max((len(aucs) - 1 for of in drawn.values() for aucs in of.values()), default=0)
 
 
 def is_control(table: pd.DataFrame) -> pd.Series:
@@ -193,15 +204,31 @@ def mark_of(phantom: bool, untrained: int, tables: int) -> str:
     return ", ".join(words)
 
 
-def _sure(ranks: Ranks, drawn: Mapping, seed: int) -> tuple[pd.DataFrame | None, list[str]]:
-    """Draws of the mean ranks, only if every model of the block has draws on every cohort of it."""
+def _sure(ranks: Ranks, drawn: Mapping, seed: int) -> tuple[pd.DataFrame | None, tuple[str, ...], list[str]]:
+    """Draws of the mean ranks, the tables held as they are, and why there is no interval.
+
+    A table that lacks draws on a cohort of the block, as a contributed one without predictions, keeps its AUC in every
+    draw and its place among the others; it has no interval of its own.
+    """
     names, cohorts = list(ranks.aucs.index), list(ranks.aucs)
     if len(names) < 2:
-        return None, ["intervals of mean ranks: fewer than two models share a cohort"]
-    if not all(name in drawn.get(cohort, {}) for cohort in cohorts for name in names):
-        return None, ["intervals of mean ranks: some AUCs came without the predictions that they are of"]
-    block = {cohort: {name: drawn[cohort][name] for name in names} for cohort in cohorts}
-    return leaderboard.rank_draws(block, seed), []
+        return None, (), ["intervals of mean ranks: fewer than two models share a cohort"]
+    held = tuple(name for name in names if any(name not in drawn.get(cohort, {}) for cohort in cohorts))
+    if len(held) == len(names):
+        return None, (), ["intervals of mean ranks: no model came with the predictions that its AUCs are of"]
+    count = _draws(drawn) + 1
+    block = {
+        cohort: {
+            name: np.full(count, ranks.aucs.loc[name, cohort]) if name in held else drawn[cohort][name]
+            for name in names
+        }
+        for cohort in cohorts
+    }
+    sure = leaderboard.rank_draws(block, seed)
+    unknown = [name for name in sure if name not in ("model", "mean_rank", "cohorts")]
+    sure.loc[sure["model"].isin(held), unknown] = np.nan
+    lost = [f"interval of the mean rank of {name}: no predictions came with it" for name in held]
+    return sure, held, lost
 
 
 def _over_cohorts(ranks: Ranks, alpha: float) -> tuple[Friedman | None, float, list[list[str]], list[str]]:

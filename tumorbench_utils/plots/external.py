@@ -11,11 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from .base import CHANCE, CONTROL, INK, MUTED, OURS, SECOND, STYLE, canvas, nothing
-from .robustness import SMALL, ladder, require, rungs
+from .base import CHANCE, INK, MUTED, OURS, STYLE, canvas, nothing
+from .probes import COLOURS, SHAPES
+from .robustness import SMALL, STEPS, ladder, require, rungs
 
-COLOURS = (OURS, SECOND, CONTROL, MUTED)
-SHAPES = ("o", "s", "D", "^")
 STEP = 0.2  # inches between the marks of a row
 JITTER = 0.1  # inches
 
@@ -97,53 +96,21 @@ def slopes(table: pd.DataFrame, train: str, test: str) -> Figure:
         rungs(axis, labels, places, room)
         axis.set(xlabel="AUC with 95 % interval (dotted: chance)")
         axis.set_title(f"Learnt in {train},\ntested in {test}")
-        axis.xaxis.set_major_locator(MaxNLocator(6))
+        axis.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
         figure.legend(loc="outside upper left", ncols=2)
-    return figure
-
-
-def forest(table: pd.DataFrame, label: str, line: float | None = CHANCE, lacking: str = "Nothing to show.") -> Figure:
-    """Values with 95 % intervals: a row a title, a mark a series (at most four), a dotted line at ``line``.
-
-    ``table`` has title, series, value, low, high, and may have note, written at the right of the interval.
-    """
-    if table.empty:
-        return nothing(lacking)
-    require(table, "forest", ["title", "series", "value", "low", "high"])
-    titles, series = (list(dict.fromkeys(table[name])) for name in ("title", "series"))
-    if len(series) > len(COLOURS):
-        raise ValueError(f"forest: {len(series)} series, of which at most {len(COLOURS)} can be told apart")
-    labels, places, room = ladder(titles, 0.14 + STEP * len(series))
-    figure, (axis,) = canvas(0.85 + room.sum() + 0.2 * -(-len(series) // 2))
-    with matplotlib.rc_context(STYLE):
-        for number, (name, colour, shape) in enumerate(zip(series, COLOURS, SHAPES, strict=False)):
-            rows = table[table["series"] == name]
-            place = np.array([places[titles.index(title)] for title in rows["title"]])
-            place = place + STEP * (number - (len(series) - 1) / 2)
-            axis.hlines(place, rows["low"], rows["high"], color=colour, linewidth=1.8)
-            axis.plot(rows["value"], place, shape, color=colour, markersize=6, linestyle="none", label=name)
-            for note, high, at in zip(rows.get("note", []), rows["high"], place, strict=False):
-                axis.annotate(note, (high, at), (5, 0), textcoords="offset points", va="center", fontsize=SMALL)
-        if line is not None:
-            axis.axvline(line, color=INK, linestyle=":", linewidth=1)
-        rungs(axis, labels, places, room)
-        axis.set(xlabel=label)
-        axis.margins(x=0.25 if "note" in table else 0.05)
-        axis.xaxis.set_major_locator(MaxNLocator(6))
-        figure.legend(loc="outside upper left", ncols=1 if max(map(len, series)) > 24 else 2)
     return figure
 
 
 def worst(table: pd.DataFrame) -> Figure:
     """The lowest AUC in another cohort, best first: a row a model and head, with the cohort where it is lowest.
 
-    ``table`` has title, head, where, value, low, high; rows keep their order.
+    ``table`` has rank, title, head, where, value, low, high; rows keep their order.
     """
     if table.empty:
         return nothing("No model was judged in another cohort.")
-    require(table, "worst", ["title", "head", "where", "value", "low", "high"])
+    require(table, "worst", ["rank", "title", "head", "where", "value", "low", "high"])
     heads = list(dict.fromkeys(table["head"]))
-    named = [f"{rank}. {title}" for rank, title in zip(_ranks(table["value"]), table["title"], strict=True)]
+    named = [f"{row.rank}. {row.title}, in {row.where}" for row in table.itertuples()]
     labels, places, room = ladder(named, 0.36)
     figure, (axis,) = canvas(1.1 + room.sum())
     with matplotlib.rc_context(STYLE):
@@ -152,17 +119,9 @@ def worst(table: pd.DataFrame) -> Figure:
             rows = table[some]
             axis.hlines(places[some], rows["low"], rows["high"], color=colour, linewidth=1.8)
             axis.plot(rows["value"], places[some], shape, color=colour, markersize=6, linestyle="none", label=head)
-        for where, value, place in zip(table["where"], table["value"], places, strict=True):
-            axis.annotate(f"in {where}", (value, place), (0, 5), textcoords="offset points", ha="center", va="bottom",
-                          fontsize=8)  # fmt: skip
         axis.axvline(CHANCE, color=INK, linestyle=":", linewidth=1)
         rungs(axis, labels, places, room)
         axis.set(xlabel="lowest external AUC (dotted: chance)")
-        axis.xaxis.set_major_locator(MaxNLocator(6))
+        axis.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
         figure.legend(loc="outside upper left", ncols=2)
     return figure
-
-
-def _ranks(values: pd.Series) -> list[int]:
-    """1 for the highest; equal values share the better rank."""
-    return values.rank(ascending=False, method="min").astype(int).tolist()

@@ -208,7 +208,7 @@ def _scale(axis: Axes, difference: float, most: float) -> None:
                   textcoords="offset points", fontsize=SMALL, annotation_clip=False)  # fmt: skip
 
 
-def pairwise_wins(table: pd.DataFrame, *, published: bool = False) -> Figure:
+def pairwise_wins(table: pd.DataFrame) -> Figure:
     """Who beats whom? For every ordered pair of models in how many cohorts the first wins and loses significantly.
 
     ``table`` has, a row an ordered pair, first, second (titles), wins, ties, losses (numbers of cohorts). Of one cohort
@@ -226,7 +226,7 @@ def pairwise_wins(table: pd.DataFrame, *, published: bool = False) -> Figure:
             compared = pair.wins + pair.ties + pair.losses
             net = (pair.wins - pair.losses) / compared if compared else 0.0
             alpha = SHADE[0] + (SHADE[1] - SHADE[0]) * abs(net)
-            colour = MUTED if net == 0 else colour_of(published) if net > 0 else SECOND
+            colour = MUTED if net == 0 else OURS if net > 0 else SECOND
             _tile(axis, column, wide, *boxes[row], _score(pair.wins, pair.losses, compared), colour, alpha)
         for each in range(len(titles)):
             _tile(axis, each, wide, *boxes[each], "", MUTED, 0.25)

@@ -8,9 +8,10 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from .base import CHANCE, CONTROL, INK, MUTED, OURS, SECOND, STYLE, canvas, nothing
-from .robustness import ladder, require, rungs
+from .robustness import STEPS, ladder, require, rungs
 
 COLOURS = (OURS, SECOND, CONTROL, MUTED)
 SHAPES = ("o", "s", "D", "^")
@@ -21,7 +22,7 @@ def forest(table: pd.DataFrame, label: str, chance: float | None = CHANCE, title
     """Values with intervals: a row a title, a mark a series (at most four), a line at ``chance``.
 
     ``table`` has title, series, value, low, high, and may have chance, a short line in each row. A value that is no
-    number has no mark. ``label`` is that of the axis.
+    number has no mark. ``label`` is that of the axis, ``title`` may have two lines.
     """
     if table.empty:
         return nothing(f"Nothing to compare: there is no {label}.")
@@ -31,7 +32,7 @@ def forest(table: pd.DataFrame, label: str, chance: float | None = CHANCE, title
         raise ValueError(f"forest: {len(series)} series cannot be told apart, at most {len(COLOURS)} can")
     labels, places, room = ladder(titles, 0.22 + STEP * len(series))
     offsets = STEP * (np.arange(len(series)) - (len(series) - 1) / 2)
-    figure, (axis,) = canvas(1.0 + room.sum() + 0.17 * -(-len(series) // 2) + 0.2 * bool(title))
+    figure, (axis,) = canvas(1.0 + room.sum() + 0.17 * -(-len(series) // 2) + 0.35 * bool(title))
     with matplotlib.rc_context(STYLE):
         for name, offset, colour, shape in zip(series, offsets, COLOURS, SHAPES, strict=False):
             rows = table[table["series"] == name]
@@ -48,7 +49,7 @@ def forest(table: pd.DataFrame, label: str, chance: float | None = CHANCE, title
         rungs(axis, labels, places, room)
         axis.set(xlabel=label)
         axis.set_title(title)
-        axis.locator_params(axis="x", nbins=6)
+        axis.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
         if len(series) > 1 or "chance" in table:
             figure.legend(loc="outside upper left", ncols=2)
     return figure

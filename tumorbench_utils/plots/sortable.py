@@ -124,8 +124,9 @@ class Column:
     """How a column of a table is shown.
 
     ``key`` names the column of the table. Its interval stands in ``<key>_low`` and ``<key>_high``, words for a small
-    label in the cell ("phantom") in ``<key>_mark`` and the reason why a value is missing in ``<key>_why``, if the table
-    has these. ``help`` says what the column holds, ``digits`` how a number is written, with a thousands separator.
+    label in the cell ("phantom") in ``<key>_mark``, its tip in ``<key>_tip`` and the reason why a value is missing in
+    ``<key>_why``, if the table has these. ``help`` says what the column holds, ``digits`` how a number is written, with
+    a thousands separator.
     ``published`` marks figures that are not of this run. ``falling``: the first click puts the largest on top.
     """
 
@@ -228,8 +229,7 @@ def _cell(row: Mapping, column: Column, element: str = "td", beside: str = "") -
     scope = ' scope="row"' if element == "th" else ""
     if _missing(value):
         why = row.get(f"{column.key}_why")
-        tip = f' title="{html.escape(str(why), quote=True)}"' if not _missing(why) and str(why) else ""
-        return f"<{element}{scope}{tip}>{MISSING}{beside}</{element}>"
+        return f"<{element}{scope}{_tip(why)}>{MISSING}{beside}</{element}>"
     written, exact = _written(value, column.digits)
     low, high = row.get(f"{column.key}_low"), row.get(f"{column.key}_high")
     if not _missing(low) and not _missing(high):
@@ -239,8 +239,13 @@ def _cell(row: Mapping, column: Column, element: str = "td", beside: str = "") -
     kinds = (["tb-published"] if column.published else []) + (["tb-words"] if isinstance(value, str) else [])
     look = f' class="{" ".join(kinds)}"' if kinds and element == "td" else ""
     look += "" if _missing(mark) or not str(mark) else f' data-mark="{html.escape(str(mark), quote=True)}"'
+    look += _tip(row.get(f"{column.key}_tip"))
     exact = html.escape(exact, quote=True)
     return f'<{element}{scope}{look} data-value="{exact}">{written}{beside}</{element}>'
+
+
+def _tip(words: object) -> str:
+    return f' title="{html.escape(str(words), quote=True)}"' if not _missing(words) and str(words) else ""
 
 
 def _labels(words: Sequence[str]) -> str:

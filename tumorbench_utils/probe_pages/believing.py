@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..plots import Shown
+from ..plots import Several, Shown
 from ..plots.probes import forest, reliability, shots
+from ..plots.several import TOLD, in_groups, listed
 from ..probes import calibration, few_shot
 from .judging import HEADS, Judged, heads_table
 
 PANELS = 2  # models in one figure of reliability
+VOLUME = "volume"
 JUDGE = "class mean"  # of few labels: the one that needs no others
 
 
@@ -31,10 +33,17 @@ def few_labels(found: Judged, counts: Sequence[int], draws: int, seed: int = 0) 
 
 
 def few_labels_shown(found: Judged, table: pd.DataFrame, unable: Sequence[int], mark: str) -> Shown:
-    """AUC over the number of labels."""
-    full = heads_table(found).query("head == 'knn'").set_index("title")["value"].to_dict()
+    """AUC over the number of labels; of many embeddings the six best, tumour volume among them if it was judged."""
+    auc = heads_table(found).query("head == 'knn'").set_index("model")["value"]
+    full = {found.titles[name]: value for name, value in auc.items()}
+    best = auc.drop(VOLUME, errors="ignore").nlargest(TOLD - (VOLUME in auc)).index
+    many = len(auc) > TOLD and len(table)
+    table = table[table["model"].isin([*best, VOLUME])] if many else table
+    some = (
+        f" Of {len(auc)} embeddings those of highest AUC with all labels, and volume; files have all." if many else ""
+    )
     means = table[table["judge"] == JUDGE] if len(table) else table
-    told = "; ".join(
+    told = listed(
         f"{title}: "
         + ", ".join(f"{row.auc:.2f} ({row.low:.2f} to {row.high:.2f}) from {row.m}" for row in rows.itertuples())
         for title, rows in (means.groupby("title", sort=False) if len(means) else ())
@@ -45,7 +54,7 @@ def few_labels_shown(found: Judged, table: pd.DataFrame, unable: Sequence[int], 
         f"Mean AUC over {draws} draws of a few patients of each class, tested on all others; lines hold the central "
         "95 % of the draws, which share patients: luck of the draw, not a confidence interval. Class mean: nearer to "
         "the mean of the positives or of the negatives, by cosine. kNN chooses k on a fifth of the other patients, "
-        f"whose labels it therefore needs.{lacking} Class mean: {told}."
+        f"whose labels it therefore needs.{lacking}{some} Class mean: {told}."
     )
     return Shown(shots(table, full), caption, f"AUC over the number of labelled patients. {told}.", mark)
 
@@ -83,9 +92,12 @@ def reliability_shown(found: Judged, mark: str) -> Shown:
     return Shown(reliability(curves), caption, f"Reliability curves against the diagonal. {told}.", mark)
 
 
-def brier_shown(measures: pd.DataFrame, mark: str) -> Shown:
+def brier_shown(measures: pd.DataFrame, mark: str) -> Shown | Several:
     """Brier skill: is the probability better than the prevalence?"""
-    rows = measures[measures["measure"] == "brier_skill"]
+    return in_groups(measures[measures["measure"] == "brier_skill"], lambda rows: _brier_shown(rows, mark))
+
+
+def _brier_shown(rows: pd.DataFrame, mark: str) -> Shown:
     told = _told(rows)
     caption = (
         "Brier skill, 1 - Brier / (prevalence x (1 - prevalence)), mean over splits with 95 % patient-bootstrap "
@@ -97,7 +109,7 @@ def brier_shown(measures: pd.DataFrame, mark: str) -> Shown:
 
 
 def _told(rows: pd.DataFrame) -> str:
-    return "; ".join(f"{r.title}, {r.series}: {r.value:.2f} ({r.low:.2f} to {r.high:.2f})" for r in rows.itertuples())
+    return listed(f"{r.title}, {r.series}: {r.value:.2f} ({r.low:.2f} to {r.high:.2f})" for r in rows.itertuples())
 
 
 def calibration_table(measures: pd.DataFrame) -> pd.DataFrame:
@@ -109,10 +121,11 @@ def calibration_table(measures: pd.DataFrame) -> pd.DataFrame:
         "calibration_error": "calibration error",
     }
     rows = []
-    for (title, head), some in measures.groupby(["title", "series"], sort=False):
+    for _, some in measures.groupby(["model", "head"], sort=False):
         values = some.set_index("measure")
         rows.append(
-            {"embedding": title, "judge": head} | {words: _interval(values.loc[name]) for name, words in names.items()}
+            {"embedding": some["title"].iloc[0], "judge": some["series"].iloc[0]}
+            | {words: _interval(values.loc[name]) for name, words in names.items()}
         )
     return pd.DataFrame(rows)
 
@@ -124,12 +137,21 @@ def _interval(row: pd.Series) -> str:
 
 
 def rare_shown(found: Judged, measures: pd.DataFrame, mark: str) -> Shown:
-    """Average precision against the prevalence."""
+    """Average precision of the rarer class against that of permuted labels."""
     rows = measures[measures["measure"] == "pr_auc"]
-    told = _told(rows)
-    caption = (
-        "Average precision (area under the precision-recall curve), mean over splits with 95 % patient-bootstrap "
-        f"interval. Chance (dotted) is the share of positives, here {found.labels.mean():.0%}: the rarer the outcome, "
-        f"the less a high AUC says about the ones that are found. {told}."
+    named = rows["of"].iloc[0]
+    share = min(found.labels.mean(), 1 - found.labels.mean())
+    told = "; ".join(
+        f"{r.title}, {r.series}: {r.value:.2f} ({r.low:.2f} to {r.high:.2f}), chance {r.chance:.2f}"
+        for r in rows.itertuples()
     )
-    return Shown(forest(rows, "average precision"), caption, f"Dot plot of average precision. {told}.", mark)
+    caption = (
+        "Average precision (area under the precision-recall curve) of the rarer class, mean over splits with 95 % "
+        f"patient-bootstrap interval. The rarer class, here {share:.0%} of the samples, are the {named}; for the "
+        "other one, a guess is nearly always right. Chance (dotted, the higher of the judges) is the mean average "
+        "precision of permuted labels, above the share where few have the outcome; the rarer the outcome, the less a "
+        f"high AUC says about the ones that are found. {told}."
+    )
+    rows = rows.assign(chance=rows.groupby("title")["chance"].transform("max"))
+    label = f"average precision of the {named}"
+    return Shown(forest(rows, label), caption, f"Dot plot of {label}. {told}.", mark)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .. import phantom, statistics
+from .. import knn, phantom, statistics
 from ..cohorts import is_phantom
-from ..plots import Shown
+from ..plots import Several, Shown
 from ..plots.probes import forest, promises
+from ..plots.several import in_groups, listed
 from ..probes import clinical, linear, null
 from .judging import Judged
 
@@ -20,7 +21,7 @@ CLINIC, SIZE = "clinical covariates", "tumour volume"
 
 @dataclass(frozen=True)
 class Clinic:
-    """Clinical covariates (``used``; ``left_out``: column, reason), alone and with each embedding.
+    """Covariates to which embeddings are added (``used``; ``left_out``: column, reason), alone and with each embedding.
 
     ``table``: model, title, features (clinical, volume, embedding, both), series, value, low, high. ``added``: what
     each embedding adds (title, alone, together, difference, low, high, p, p_holm).
@@ -46,7 +47,9 @@ def clinic(found: Judged, draws: int, trials: int = linear.TRIALS, seed: int = 0
     for name, title, which in (("clinical", CLINIC, known), ("volume", SIZE, size)):
         if which.names:
             alone[name] = clinical.alone(table, which, labels, splits, trials, seed)
-            rows.append((name, title[0].upper() + title[1:], name, "alone", *linear.interval(alone[name])))
+            words = title[0].upper() + title[1:]
+            words += ", as a covariate" if words in found.titles.values() else ""
+            rows.append((name, words, name, "alone", *linear.interval(alone[name])))
     base = "clinical" if "clinical" in alone else "volume"
     together = {base: linear.predictions_table(alone[base].predictions, table)}
     for name in found.models:
@@ -63,24 +66,32 @@ def clinic(found: Judged, draws: int, trials: int = linear.TRIALS, seed: int = 0
     added = added.rename(columns={"auc": "together", "reference_auc": "alone"})
     columns = ["model", "title", "features", "series", "value", "low", "high"]
     left_out = pd.concat([known.left_out, size.left_out], ignore_index=True)
-    return Clinic([*known.names, *size.names], left_out, pd.DataFrame(rows, columns=columns), added)
+    used = known if base == "clinical" else size
+    return Clinic(list(used.names), left_out, pd.DataFrame(rows, columns=columns), added)
 
 
-def clinic_shown(found: Clinic, mark: str) -> Shown:
+def clinic_shown(found: Clinic, mark: str) -> Shown | Several:
     """AUC of the clinic, of embeddings and of both."""
-    told = "; ".join(
+    return in_groups(found.table, lambda rows: _clinic_shown(found, rows, mark))
+
+
+def _clinic_shown(found: Clinic, table: pd.DataFrame, mark: str) -> Shown:
+    told = listed(
         f"{row.title} adds {row.difference:+.3f} ({row.low:+.3f} to {row.high:+.3f})"
         for row in found.added.itertuples()
+        if row.title in set(table["title"])
     )
+    apart = "; the volume is judged alone" if {"clinical", "volume"} <= set(found.table["features"]) else ""
     names = ", ".join(name.removeprefix(clinical.PREFIX).replace("_", " ") for name in found.used)
     left_out = "; ".join(f"{row.column}: {row.reason}" for row in found.left_out.itertuples())
     caption = (
-        f"Mean test AUC with the corrected 95 % interval: logistic regressions on what the clinic knows ({names}), on "
-        "embeddings, and on both (the logit of the embedding, out of fold, as one more covariate). "
+        "Mean test AUC with the corrected 95 % interval: logistic regressions on what the clinic knows "
+        f"({names}{apart}), on embeddings, and on both (the logit of the embedding, out of fold, as one more "
+        "covariate). "
         + (f"Left out: {left_out}. " if left_out else "")
         + f"Differences with 95 % patient-bootstrap intervals: {told}."
     )
-    return Shown(forest(found.table, "AUC (dotted: chance)"), caption, f"Dot plot of AUC. {told}.", mark)
+    return Shown(forest(table, "AUC (dotted: chance)"), caption, f"Dot plot of AUC. {told}.", mark)
 
 
 def clinic_table(found: Clinic) -> pd.DataFrame:
@@ -91,8 +102,10 @@ def clinic_table(found: Clinic) -> pd.DataFrame:
     return shown.assign(**{"p, Holm": table["p_holm"]})
 
 
-def honest(found: Judged, nulls: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The tests on outcomes of chance for the first two embeddings: :func:`null.study` and its shares.
+def honest(found: Judged, nulls: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """The tests on outcomes of chance for the first two embeddings: :func:`null.study`, its shares, and "".
+
+    Where one sample of each patient leaves too few of a class, both are empty and the sentence says why.
 
     Labels are dealt out again between patients, one sample of each; of phantoms, the labels of the null cohort, whose
     images are the same and whose outcomes have nothing to do with them.
@@ -101,8 +114,11 @@ def honest(found: Judged, nulls: int, seed: int = 0) -> tuple[pd.DataFrame, pd.D
     vectors = {name: found.vectors[name][rows] for name in found.models[:2]}
     labels = _null_labels(found, rows)
     k_max = min(found.k_max, len(rows) * 2 // 5)
-    study = null.study(vectors, found.patients[rows], null.permuted(labels, nulls, seed), k_max, seed=seed)
-    return study, null.shares(study)
+    try:
+        study = null.study(vectors, found.patients[rows], null.permuted(labels, nulls, seed), k_max, seed=seed)
+    except knn.KNNError as error:
+        return pd.DataFrame(), pd.DataFrame(), f"The tests were not tried on outcomes of chance: {error}."
+    return study, null.shares(study), ""
 
 
 def _null_labels(found: Judged, rows: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from .. import artefacts
+from ..plots.several import listed
 from .believing import JUDGE
 from .clinic import Clinic
 from .judging import Judged, heads_table
@@ -41,7 +42,7 @@ def _heads(found: Judged, differences: pd.DataFrame) -> str:
     above = heads_table(found).query("low > 0.5")
     apart = differences[differences["p_holm"] < 0.05]
     counts = {head: (above["series"] == head).sum() for head in ("kNN", "linear probe")}
-    words = ", ".join(f"{row.title} ({row.difference:+.3f})" for row in apart.itertuples())
+    words = listed((f"{row.title} ({row.difference:+.3f})" for row in apart.itertuples()), ", ")
     return (
         f"The interval lies above chance for {counts['kNN']} of {len(found.models)} embeddings with kNN and for "
         f"{counts['linear probe']} with the linear probe. The two judges differ "
@@ -77,7 +78,7 @@ def _clinic(known: Clinic | None) -> str:
         return ""
     base = known.table[known.table["features"].isin(["clinical", "volume"])].iloc[0]
     helps = known.added[(known.added["p_holm"] < 0.05) & (known.added["difference"] > 0)]
-    words = ", ".join(f"{row.title} ({row.difference:+.3f})" for row in helps.itertuples())
+    words = listed((f"{row.title} ({row.difference:+.3f})" for row in helps.itertuples()), ", ")
     return (
         f"{base['title']} alone: AUC {base['value']:.3f} ({base['low']:.3f} to {base['high']:.3f}). An embedding adds "
         f"to that (Holm, 0.05) in {len(helps)} of {len(known.added)} cases{': ' + words if words else ''}."
@@ -85,6 +86,8 @@ def _clinic(known: Clinic | None) -> str:
 
 
 def _honest(shares: pd.DataFrame) -> str:
+    if shares.empty:
+        return ""
     told = "; ".join(f"{row.test} {row.share:.1%} ({row.low:.1%} to {row.high:.1%})" for row in shares.itertuples())
     return f"On outcomes of chance, of which 5 % may be found something in, tests find something in: {told}."
 

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from .. import annotations, artefacts, embeddings, knn, statistics
-from ..plots import Shown
+from ..plots import Several, Shown
 from ..plots.probes import forest
+from ..plots.several import in_groups, listed
 from ..probes import linear
 
 HEADS = {"knn": "kNN", "linear": "linear probe"}
@@ -90,15 +91,18 @@ def heads_table(found: Judged) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "title", "head", "series", "value", "low", "high"])
 
 
-def heads_shown(found: Judged, mark: str) -> Shown:
+def heads_shown(found: Judged, mark: str) -> Shown | Several:
     """AUC of both judges for every model; of the first the released linear probe, too."""
-    table = heads_table(found)
+    return in_groups(heads_table(found), lambda rows: _heads_shown(found, rows, mark))
+
+
+def _heads_shown(found: Judged, table: pd.DataFrame, mark: str) -> Shown:
     first = found.titles[found.models[0]]
     theirs = linear.interval(found.released)
     row = pd.DataFrame(
         [(first, "linear probe as released", *theirs)], columns=["title", "series", "value", "low", "high"]
     )
-    told = "; ".join(
+    told = listed(
         f"{title}: kNN {rows['value'].iloc[0]:.3f}, linear {rows['value'].iloc[1]:.3f}"
         for title, rows in table.groupby("title", sort=False)
     )
@@ -107,9 +111,10 @@ def heads_shown(found: Judged, mark: str) -> Shown:
     caption = (
         "Mean test AUC over ten patient-grouped splits with the corrected 95 % interval. Both judges learn from the "
         f"training part and choose k (1 to {found.k_max}) or C on the validation part. As released: raw features, "
-        f"C = 1, for the first model only{short}: {theirs[0]:.3f}. {told}."
+        f"C = 1, for {first} only{short}: {theirs[0]:.3f}. {told}."
     )
-    return Shown(forest(pd.concat([table, row]), "AUC (dotted: chance)"), caption, f"Dot plot of AUC. {told}.", mark)
+    drawn = pd.concat([table, row]) if first in set(table["title"]) else table
+    return Shown(forest(drawn, "AUC (dotted: chance)"), caption, f"Dot plot of AUC. {told}.", mark)
 
 
 def heads_differences(found: Judged, draws: int, seed: int = 0) -> pd.DataFrame:

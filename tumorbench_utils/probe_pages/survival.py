@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from .. import annotations, embeddings
-from ..plots import Shown
+from ..plots import Several, Shown
+from ..plots.several import in_groups, listed
 from ..plots.survival import risk_curves, survival_forest
 from ..probes import survival
-from ..probes.clinical import Covariates, covariates
+from ..probes.clinical import PREFIX, Covariates, covariates
 from ..probes.concordance import SurvivalError
 from ..probes.risk_groups import NULL, RiskGroups, risk_groups
 from ..probes.survival import FEWEST, HORIZON, SurvivalEvaluation
@@ -31,7 +32,8 @@ class Survived:
     ``samples``: one a patient, with time_days and event. ``left_out``: sample_id, patient_id, reason. ``labelled``: of
     these patients, how many the page's binary endpoint uses. ``evaluations`` by model and head, ``summaries`` alike,
     ``features`` by model, ``differences`` of Harrell's C to the first model (head, name, ...), ``groups`` by model and
-    number of groups, from Cox risks; ``unsplit`` says of which models there are none, and why.
+    number of groups, from Cox risks; ``unsplit`` says of which models there are none, and why. ``unknown`` are
+    covariates that are not used, since nobody knows them of patients whom the endpoint left out.
     """
 
     cohort: str
@@ -46,6 +48,7 @@ class Survived:
     differences: pd.DataFrame
     groups: dict[str, dict[int, RiskGroups]]
     unsplit: dict[str, str]
+    unknown: list[str]
 
     @property
     def early(self) -> int:
@@ -102,6 +105,11 @@ def survived(
         _differences(found, models[0], patients, draws, seed),
         groups,
         unsplit,
+        [
+            name
+            for name in annotations.read(annotations.path_of(run, cohort))
+            if _covariate(name) and name not in samples
+        ],
     )
 
 
@@ -126,11 +134,24 @@ def _ready(run: str | Path, cohort: str, models: Sequence[str]) -> tuple[str, tu
 
 
 def _everybody(run: str | Path, cohort: str) -> pd.DataFrame:
-    """Annotated samples, then those the endpoint left out, which have no label."""
+    """Annotated samples, then those the endpoint left out, which have no label.
+
+    Covariates that nobody wrote down of the latter go: what is missing would say who was censored, and so alive.
+    """
     table, excluded = annotations.read(annotations.path_of(run, cohort)), annotations.read_excluded(run, cohort)
-    kept = [name for name in ("sample_id", "patient_id", "time_days", "event") if name in excluded]
+    kept = [name for name in excluded if name in ("sample_id", "patient_id", "time_days", "event") or _covariate(name)]
     excluded = excluded.loc[~excluded["sample_id"].isin(table["sample_id"]), kept]
-    return pd.concat([table, excluded], ignore_index=True) if len(excluded) else table
+    if not {"time_days", "event"} <= set(excluded) or excluded[["time_days", "event"]].dropna().empty:
+        return pd.concat([table, excluded], ignore_index=True) if len(excluded) else table
+    table = table.drop(columns=[name for name in table if _covariate(name) and name not in excluded])
+    for name in filter(_covariate, kept):
+        if name in table and pd.api.types.is_numeric_dtype(table[name]):
+            excluded = excluded.assign(**{name: pd.to_numeric(excluded[name], errors="coerce")})
+    return pd.concat([table, excluded], ignore_index=True)
+
+
+def _covariate(name: str) -> bool:
+    return name == "volume_ml" or name.startswith(PREFIX)
 
 
 def _followed(
@@ -210,11 +231,14 @@ def survival_table(found: Survived, variant: str = "paper") -> pd.DataFrame:
     return table[COLUMNS].assign(positives=int(found.samples["event"].sum()))
 
 
-def survival_shown(found: Survived, mark: str) -> Shown:
+def survival_shown(found: Survived, mark: str) -> Shown | Several:
     """C of Harrell, C over time and the AUC at two years of every model and head."""
-    rows = survival_table(found)
+    return in_groups(survival_table(found), lambda rows: _survival_shown(found, rows, mark))
+
+
+def _survival_shown(found: Survived, rows: pd.DataFrame, mark: str) -> Shown:
     rows_c = rows[rows["measure"] == "c_harrell"]
-    every = "; ".join(f"{row.title}, {WORDS[row.head]}: {_limits(row)}" for row in rows_c.itertuples())
+    every = listed(f"{row.title}, {WORDS[row.head]}: {_limits(row)}" for row in rows_c.itertuples())
     ends = rows_c.loc[[rows_c["value"].idxmax(), rows_c["value"].idxmin()]].itertuples()
     high, low = (f"{_limits(row)} ({row.title}, {WORDS[row.head]})" for row in ends)
     told = f"Harrell's C goes from {low} to {high}" if len(rows_c) > 1 else f"Harrell's C is {high}"
@@ -308,6 +332,9 @@ def survival_found(found: Survived) -> list[str]:
             f"{WORDS[head].capitalize()}: the interval of Harrell's C lies above chance for {len(above)} of "
             f"{len(some)}; highest is {best['title']} with {_limits(best)}."
         )
+    if found.unknown:
+        names = ", ".join(name.removeprefix(PREFIX).replace("_", " ") for name in found.unknown)
+        lines.append(f"Not used, since they are not known of patients whom the endpoint left out: {names}.")
     lines += [line for line in (_errors(found), _apart(found), _split(found), _failed(found)) if line]
     return lines
 
@@ -332,7 +359,7 @@ def _apart(found: Survived) -> str:
     if table.empty:
         return ""
     apart, first = table[table["p_holm"] < 0.05], next(iter(found.titles.values()))
-    names = "; ".join(
+    names = listed(
         f"{found.titles[row.name]} ({WORDS[row.head]}) {row.difference:+.2f} ({row.low:+.2f} to {row.high:+.2f})"
         for row in apart.itertuples(index=False)
     )
@@ -345,7 +372,7 @@ def _apart(found: Survived) -> str:
 def _split(found: Survived) -> str:
     told = [f"{found.titles[name]}: no risk groups ({reason})" for name, reason in found.unsplit.items()]
     told += [f"{found.titles[name]}: {_told(both[2])}" for name, both in found.groups.items()]
-    return f"Patients above against below the median Cox risk: {'; '.join(told)}." if told else ""
+    return f"Patients above against below the median Cox risk: {listed(told)}." if told else ""
 
 
 def _failed(found: Survived) -> str:

@@ -8,7 +8,7 @@ of a patient with it, the splits as they are; they speak of other patients, not 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from .linear import ProbeError
 BINS = 10  # equal-count bins of the reliability curve
 EDGE = 1e-3  # probabilities nearer to 0 or 1 are moved here before a logit is taken: kNN gives 0 and 1
 STEPS = 50  # of Newton's method for slope and intercept
+CLASSES = ("negatives (label 0)", "positives (label 1)")
 CHUNK = 2**21  # numbers of a bootstrap held at a time, in each of a few arrays
 MEASURES = (
     "auc",
@@ -34,22 +35,47 @@ MEASURES = (
 
 
 def measures(predictions: pd.DataFrame, draws: int = 2000, seed: int = 0, bins: int = BINS) -> pd.DataFrame:
-    """Seven measures with 95 % patient-bootstrap intervals: measure, value, low, high, chance.
+    """Seven measures with 95 % patient-bootstrap intervals: measure, value, low, high, chance, of.
 
-    ``chance`` is what a guess without the image has: 0.5 for AUC, the prevalence for average precision (pr_auc),
-    prevalence * (1 - prevalence) for Brier, 0 for Brier skill; NaN for the others. Brier skill is 1 - Brier / that.
+    Average precision (pr_auc) is that of the class with fewer test predictions, which ``of`` names ("" for the
+    others): that of a common class is near 1 whatever a model knows. ``chance`` is what a guess without the image has:
+    0.5 for AUC, :func:`chance_precision` for average precision, prevalence * (1 - prevalence) for Brier, 0 for Brier
+    skill; NaN for the others. Brier skill is 1 - Brier / that.
     The calibration slope is that of a logistic regression of the labels on the logits (Cox, Biometrika 45, 562, 1958):
     1 is right, below 1 the probabilities are too extreme. The intercept is that with the slope held at 1: above 0 the
     probabilities are too low. Calibration error is the mean over equal-count bins of |observed - predicted|; drawing
     patients again makes it larger, so its draws are moved to have the value as their median.
     """
     table, person, weights = _prepared(predictions, draws, seed)
-    ranked = _over_splits(table, person, weights)
-    prevalence = ranked.pop("prevalence")[0]
-    chance = {"auc": 0.5, "pr_auc": prevalence, "brier": ranked.pop("reference")[0], "brier_skill": 0.0}
+    rare = rarer(table["label"])
+    ranked = _over_splits(table, person, weights, rare)
+    guessed = ranked.pop("guessed")[0]
+    chance = {"auc": 0.5, "pr_auc": guessed, "brier": ranked.pop("reference")[0], "brier_skill": 0.0}
     drawn = ranked | _calibration(table, person, weights) | {"calibration_error": _error(table, person, weights, bins)}
-    rows = [(name, drawn[name][0], *_limits(drawn[name], name), chance.get(name, np.nan)) for name in MEASURES]
-    return pd.DataFrame(rows, columns=["measure", "value", "low", "high", "chance"])
+    of = {"pr_auc": CLASSES[rare]}
+    rows = [
+        (name, drawn[name][0], *_limits(drawn[name], name), chance.get(name, np.nan), of.get(name, ""))
+        for name in MEASURES
+    ]
+    return pd.DataFrame(rows, columns=["measure", "value", "low", "high", "chance", "of"])
+
+
+def rarer(labels: Sequence) -> int:
+    """The label that fewer have, 1 or 0; 1 if as many have either."""
+    return int(statistics.binary_labels(labels).mean() <= 0.5)
+
+
+def chance_precision(label: np.ndarray, score: np.ndarray) -> float:
+    """Mean average precision of scores (n,) over all permutations of the labels (n,) among the samples.
+
+    More than the prevalence, the more so the fewer positives: the first of them counts itself. With P positives, the
+    items of a tied group of s that ends at place N have s / N (1 / n + (N - 1) (P - 1) / (n (n - 1))) between them.
+    Samples are permuted, not patients: with several alike of a patient it is a little more.
+    """
+    n, positives = len(label), label.sum()
+    sizes = np.unique(-score, return_counts=True)[1]
+    ends = np.cumsum(sizes)
+    return float((sizes / ends * (1 / n + (ends - 1) * (positives - 1) / (n * (n - 1)))).sum())
 
 
 def _prepared(predictions: pd.DataFrame, draws: int, seed: int) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
@@ -71,23 +97,24 @@ def _prepared(predictions: pd.DataFrame, draws: int, seed: int) -> tuple[pd.Data
     return predictions, person, np.vstack([np.ones(len(people)), weights])
 
 
-def _over_splits(table: pd.DataFrame, person: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Means over splits (draws,) of AUC, average precision, Brier, prevalence; a split of one class in a draw does
-    not count in it."""
-    found: dict[str, list] = {"auc": [], "pr_auc": [], "brier": [], "reference": [], "prevalence": []}
+def _over_splits(table: pd.DataFrame, person: np.ndarray, weights: np.ndarray, rare: int) -> dict[str, np.ndarray]:
+    """Means over splits (draws,) of AUC, average precision of the ``rare`` class, Brier, what a guess has for the
+    last two; a split of one class in a draw does not count in it."""
+    found: dict[str, list] = {"auc": [], "pr_auc": [], "brier": [], "reference": [], "guessed": []}
     for rows in table.groupby("split", sort=True).indices.values():
         label, score = (table[name].to_numpy(float)[rows] for name in ("label", "probability"))
         drawn = weights[:, person[rows]]
         total = drawn.sum(axis=1)
         prevalence = _ratio(drawn @ label, total)
         both = (prevalence > 0) & (prevalence < 1)
-        auc, precision = _ranking(label, score, drawn)
+        ranked = (label, score) if rare else (1 - label, -score)
+        auc, precision = _ranking(*ranked, drawn)
         values = (
             auc,
             precision,
             _ratio(drawn @ (score - label) ** 2, total),
             prevalence * (1 - prevalence),
-            prevalence,
+            np.full(len(total), chance_precision(*ranked)),
         )
         for name, value in zip(found, values, strict=True):
             found[name].append(np.where(both, value, np.nan))
@@ -128,26 +155,49 @@ def _calibration(table: pd.DataFrame, person: np.ndarray, weights: np.ndarray) -
 
 
 def _recalibrated(label: np.ndarray, odds: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Slope (with its own intercept) and intercept at slope 1, (draws,) each; NaN where Newton's method finds none."""
+    """Slope (with its own intercept) and intercept at slope 1, (draws,) each; NaN where there is none."""
     spread = odds.std() or np.nan  # a slope on equal logits is none
     scaled = (odds - odds.mean()) / spread
-    level, slope = np.zeros(len(weight)), np.zeros(len(weight))
-    offset = np.zeros(len(weight))
+    slope = _settled(lambda some, at: _newton(label, scaled, weight[some], *at.T), 2, ~_separated(label, odds, weight))
+    offset = _settled(lambda some, at: _level(label, odds, weight[some], at[:, 0]), 1, np.ones(len(weight), bool))
+    return slope[:, 1] / spread, offset[:, 0]
+
+
+def _settled(step: Callable[[np.ndarray, np.ndarray], tuple], size: int, tried: np.ndarray) -> np.ndarray:
+    """Where Newton's method ends (draws, size) for each of the draws ``tried`` (draws,), from 0; NaN if it does not.
+
+    ``step`` gives what to add, for numbers of draws and where they are. A draw that has settled is not looked at again.
+    """
+    found, settled = np.zeros((len(tried), size)), np.zeros(len(tried), bool)
+    moving = np.flatnonzero(tried)
     for _ in range(STEPS):
-        first, second = _newton(label, scaled, weight, level, slope)
-        level, slope = level + first, slope + second
-        if np.nanmax(np.abs([first, second]), initial=0) < 1e-9:
+        if not len(moving):
             break
-    for _ in range(STEPS):
-        probability = expit(odds + offset[:, None])
-        move = _ratio(
-            ((label - probability) * weight).sum(axis=1), (weight * probability * (1 - probability)).sum(axis=1)
-        )
-        offset = offset + np.clip(move, -2, 2)
-        if np.nanmax(np.abs(move), initial=0) < 1e-9:
-            break
-    settled = (np.abs(first) < 1e-6) & (np.abs(second) < 1e-6)
-    return np.where(settled, slope / spread, np.nan), np.where(np.abs(move) < 1e-6, offset, np.nan)
+        move = np.column_stack(step(moving, found[moving]))
+        found[moving] += move
+        far = np.abs(move).max(axis=1)
+        settled[moving] = far < 1e-6
+        moving = moving[far >= 1e-9]  # NaN is not
+    return np.where(settled[:, None], found, np.nan)
+
+
+def _separated(label: np.ndarray, odds: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Whether (draws,) one threshold parts the classes among the samples drawn: then the slope has no end."""
+    order = np.argsort(odds, kind="stable")
+    level, drawn = odds[order], weight[:, order] > 0
+    ends = []
+    for each in (1, 0):
+        there = drawn & (label[order] == each)
+        ends.append((level[there.argmax(axis=1)], level[len(level) - 1 - there[:, ::-1].argmax(axis=1)]))
+    (low, high), (other_low, other_high) = ends
+    return (low >= other_high) | (other_low >= high)
+
+
+def _level(label: np.ndarray, odds: np.ndarray, weight: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray]:
+    """One step of the intercept at slope 1, for every draw; at most 2 either way."""
+    probability = expit(odds + offset[:, None])
+    move = _ratio(((label - probability) * weight).sum(axis=1), (weight * probability * (1 - probability)).sum(axis=1))
+    return (np.clip(move, -2, 2),)
 
 
 def _newton(

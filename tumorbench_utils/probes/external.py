@@ -31,8 +31,9 @@ from .. import embeddings, knn, statistics
 from . import linear
 
 HEADS = ("knn", "linear")
-STRENGTHS = 10.0 ** np.arange(-5, 1)  # C of the logistic regression: 1e-5 to 1
-FOLDS = 5
+STRENGTHS = 10.0 ** np.arange(-5, 2)  # C of the logistic regression: 1e-5 to 10
+COARSE = STRENGTHS[1::2]  # of the one that asks for the cohort, which learns from both at once
+FOLDS, INNER = 5, 3  # outer, and those inside a training part by which k and C are chosen
 SHOWN = 5  # names in a message; the rest are counted
 KEYS = ["model", "head", "train", "test"]
 PREDICTIONS = [*KEYS, "fold", "sample_id", "patient_id", "label", "probability"]
@@ -125,13 +126,12 @@ def site(
     for model, each in vectors.items():
         _check_vectors(f"{cohort}, {model}", each, len(labels))
     table = samples.reset_index(drop=True).assign(label=labels)
-    every, outer = _split(cohort, labels, patients, folds, seed), []
+    every, outer, inner = _split(cohort, labels, patients, folds, seed), [], min(folds, INNER)
     for number, (train, test) in enumerate(every):
-        inner = _split(cohort, labels[train], patients[train], folds, seed + 1 + number)
-        outer.append(Fold(train, test, inner))
-    return Site(
-        cohort, table, dict(vectors), frozenset(raw), tuple(outer), _split(cohort, labels, patients, folds, seed)
-    )
+        inside = _split(cohort, labels[train], patients[train], inner, seed + 1 + number)
+        outer.append(Fold(train, test, inside))
+    whole = _split(cohort, labels, patients, inner, seed)
+    return Site(cohort, table, dict(vectors), frozenset(raw), tuple(outer), whole)
 
 
 def _check_vectors(origin: str, vectors: np.ndarray, n: int) -> None:
@@ -182,12 +182,14 @@ def train(
     head: str,
     raw: bool = False,
     k_max: int = knn.K_MAX,
-    strengths: np.ndarray = STRENGTHS,
+    strengths: np.ndarray | None = None,
 ) -> Judge:
     """Choose k or C by the ``inner`` cross-validation of the training samples, then learn from all of them.
 
     ``vectors`` (n, d), ``labels`` (n,) of 0 and 1. k goes from 1 to ``k_max``, or to the size of the smallest inner
-    training part. The smallest k, or C, of the highest AUC is taken.
+    training part; the smallest k of the highest AUC is taken. C is that of ``strengths`` (ascending, by default
+    ``STRENGTHS``) with the lowest log loss: where features are few all C order patients alike, and only the loss knows
+    which probabilities are right.
     """
     if head == "knn":
         reach = min([k_max, *(len(part) for part, _ in inner)])
@@ -196,12 +198,14 @@ def train(
         predict = lambda new: _votes(_cosines(vectors, new, raw), labels, k)[:, -1] / k  # noqa: E731
         return Judge(head, k, float(curve[k - 1]), curve, predict)
     if head == "linear":
-        curve = _mean_curve(_linear_curve(vectors, labels, part, strengths) for part in inner)
-        strength = float(strengths[curve.argmax()])
+        strengths = STRENGTHS if strengths is None else strengths
+        parts = [_linear_curve(vectors, labels, part, strengths) for part in inner]
+        curve = _mean_curve((auc, pairs) for auc, pairs, _ in parts)
+        best = int(np.sum([loss for *_, loss in parts], axis=0).argmin())
         basis, coordinates = linear.span(vectors)
-        solution = linear.solve(coordinates, labels, strength)
+        solution = linear.solve(coordinates, labels, float(strengths[best]))
         predict = lambda new: expit(solution.logits(basis.coordinates(new)))  # noqa: E731
-        return Judge(head, strength, float(curve.max()), curve, predict)
+        return Judge(head, float(strengths[best]), float(curve[best]), curve, predict)
     raise LookupError(f"unknown head '{head}'. Known: {', '.join(HEADS)}")
 
 
@@ -245,19 +249,23 @@ def _votes(alike: np.ndarray, labels: np.ndarray, k_max: int) -> np.ndarray:
     return np.cumsum(labels[order], axis=1)
 
 
-def _linear_curve(vectors: np.ndarray, labels: np.ndarray, part: tuple, strengths: np.ndarray) -> tuple:
-    """AUC at each C, ascending, on the held part, and the number of its pairs; each C starts from the one before."""
+def _linear_curve(
+    vectors: np.ndarray, labels: np.ndarray, part: tuple, strengths: np.ndarray
+) -> tuple[np.ndarray, int, np.ndarray]:
+    """AUC at each C on the held part, the number of its pairs, and the sum of log losses at each C.
+
+    C ascends, and each starts from the one before.
+    """
     learnt, held = part
-    pairs = _pairs(labels[held])
-    if not pairs:
-        return np.empty(0), 0
+    pairs, start = _pairs(labels[held]), None
     basis, coordinates = linear.span(vectors[learnt])
-    asked, curve, start = basis.coordinates(vectors[held]), [], None
+    asked, aucs, losses = basis.coordinates(vectors[held]), [], []
     for strength in strengths:
-        solution = linear.solve(coordinates, labels[learnt], strength, start)
-        start = solution.weights
-        curve.append(statistics.auc(labels[held], solution.logits(asked)))
-    return np.array(curve), pairs
+        solution = linear.solve(coordinates, labels[learnt], float(strength), start)
+        start, logits = solution.weights, solution.logits(asked)
+        aucs.append(statistics.auc(labels[held], logits) if pairs else np.nan)
+        losses.append(np.logaddexp(0, (1 - 2 * labels[held]) * logits).sum())
+    return np.array(aucs), pairs, np.array(losses)
 
 
 def evaluate(
@@ -294,13 +302,15 @@ def judged(judge: Judge, cohort: str, there: Site, model: str, vectors: np.ndarr
     return _predicted(there, model, judge.head, cohort, np.zeros(len(vectors), int), judge.predict(vectors))
 
 
-def within(here: Site, model: str, head: str, k_max: int = knn.K_MAX) -> tuple[pd.DataFrame, dict[int, Judge]]:
+def within(
+    here: Site, model: str, head: str, k_max: int = knn.K_MAX, strengths: np.ndarray | None = None
+) -> tuple[pd.DataFrame, dict[int, Judge]]:
     """Out-of-fold predictions in one cohort, and the judge of each fold; k or C is chosen inside its training part."""
     probability, fold, judges = np.empty(len(here.samples)), np.empty(len(here.samples), int), {}
+    vectors, raw = here.vectors[model], model in here.raw
     for number, part in enumerate(here.folds):
-        known = here.vectors[model][part.train]
-        judges[number] = train(known, here.labels[part.train], part.inner, head, model in here.raw, k_max)
-        probability[part.test], fold[part.test] = judges[number].predict(here.vectors[model][part.test]), number
+        judge = train(vectors[part.train], here.labels[part.train], part.inner, head, raw, k_max, strengths)
+        probability[part.test], fold[part.test], judges[number] = judge.predict(vectors[part.test]), number, judge
     return _predicted(here, model, head, here.id, fold, probability), judges
 
 
@@ -331,7 +341,7 @@ def which_site(first: Site, second: Site, model: str, folds: int = FOLDS, seed: 
     vectors = np.concatenate([first.vectors[model], second.vectors[model]])
     both = site(f"{first.id}|{second.id}", samples, {model: vectors}, folds=folds, seed=seed)
     with threadpool_limits(1, "blas"):
-        return within(both, model, "linear")[0]
+        return within(both, model, "linear", strengths=COARSE)[0]
 
 
 def drift(sites: Sequence[Site]) -> pd.DataFrame:

@@ -33,6 +33,14 @@ class Draws:
         return self.weights[:, self.person[patients.to_numpy(str)].to_numpy()]
 
 
+def least_draws(comparisons: int, alpha: float = 0.05) -> int:
+    """Draws from which the surest of so many differences can be below ``alpha`` after Holm's correction.
+
+    p of a bootstrap is never below 2 / (draws + 1), and the smallest of m is multiplied by m: 56 take 2,240.
+    """
+    return int(np.floor(2 * comparisons / alpha + 1e-9))  # 2 m / (draws + 1) < alpha
+
+
 def drawn(cohort: str, patients: pd.Series, draws: int, seed: int) -> Draws:
     """Patients of a cohort drawn with replacement; the same for the same cohort, patients and seed."""
     people = np.unique(patients.to_numpy(str))

@@ -19,6 +19,7 @@ from .. import knn, statistics
 from .linear import ProbeError
 
 DRAWS = 200
+TRIES = 1000  # to find a draw that leaves both classes
 VALIDATION = 0.2  # share of the patients not drawn on which kNN chooses k
 
 
@@ -36,11 +37,12 @@ def draw(labels: Sequence, patients: Sequence, m: int, draws: int = DRAWS, seed:
     """Draw ``m`` patients of each class, one sample of each, ``draws`` times.
 
     A patient with samples of both classes counts in a draw as of the class of the sample drawn, so nobody stands for
-    both. :class:`ProbeError` where a class has too few patients to leave one to test on.
+    both. Draws that would leave no sample of a class to validate or to test on are drawn again.
+    :class:`ProbeError` where a class has fewer than m + 2 patients, and where no such draw is found.
     """
     labels = statistics.binary_labels(labels)
     person = np.unique(np.asarray(patients), return_inverse=True)[1]
-    least = min(len(np.unique(person[labels == label])) for label in (0, 1))
+    least = _least(labels, person)
     if m < 1 or draws < 1 or least < m + 2:
         raise ProbeError(
             f"{draws} draws of {m} patients of each class: the smaller class has {least}, and two must be left"
@@ -49,24 +51,45 @@ def draw(labels: Sequence, patients: Sequence, m: int, draws: int = DRAWS, seed:
     support, held = np.empty((draws, 2 * m), int), np.ones((draws, n), bool)
     validation = np.zeros((draws, n), bool)
     for number in range(draws):
-        chosen = _support(labels, person, m, rng)
-        support[number] = chosen
-        held[number] = ~np.isin(person, person[chosen])
-        rest = rng.permutation(np.unique(person[held[number]]))
-        part = _both_classes(rest, labels, person, max(2, round(VALIDATION * len(rest))))
-        validation[number] = np.isin(person, part)
+        support[number], held[number], validation[number] = _drawn(labels, person, m, rng)
     return Draws(support, held, validation)
 
 
-def _support(labels: np.ndarray, person: np.ndarray, m: int, rng: np.random.Generator) -> np.ndarray:
-    """2m rows of different patients, the first m positive."""
-    while True:
-        order = rng.permutation(len(labels))
-        first = order[np.unique(person[order], return_index=True)[1]]  # a random sample of every patient
-        first = rng.permutation(first)
-        parts = [first[labels[first] == label][:m] for label in (1, 0)]
-        if min(map(len, parts)) == m:  # always, unless patients have samples of both classes
-            return np.concatenate(parts)
+def _least(labels: np.ndarray, patients: np.ndarray) -> int:
+    """Patients of the smaller class; of those with samples of both, half count for either, as they are drawn."""
+    some = [set(patients[labels == label]) for label in (0, 1)]
+    mixed = some[0] & some[1]
+    return min(len(each - mixed) for each in some) + len(mixed) // 2
+
+
+def _drawn(
+    labels: np.ndarray, person: np.ndarray, m: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Support (2m,), held (n,) and validation (n,) of one draw, both classes in every part."""
+    for _ in range(TRIES):
+        chosen = _support(labels, person, m, rng)
+        if chosen is None:
+            continue
+        held = ~np.isin(person, person[chosen])
+        rest = rng.permutation(np.unique(person[held]))
+        part = _both_classes(rest, labels, person, max(2, round(VALIDATION * len(rest))))
+        validation = np.isin(person, part)
+        if all(len(np.unique(labels[some])) == 2 for some in (validation, held & ~validation)):
+            return chosen, held, validation
+    raise ProbeError(
+        f"{m} patients of each class: none of {TRIES:,} draws left both classes to validate and to test on; "
+        "too many patients have samples of both"
+    )
+
+
+def _support(labels: np.ndarray, person: np.ndarray, m: int, rng: np.random.Generator) -> np.ndarray | None:
+    """2m rows of different patients, the first m positive; None if too few samples of a class came up."""
+    order = rng.permutation(len(labels))
+    first = order[np.unique(person[order], return_index=True)[1]]  # a random sample of every patient
+    first = rng.permutation(first)
+    parts = [first[labels[first] == label][:m] for label in (1, 0)]
+    # always enough, unless patients have samples of both classes
+    return np.concatenate(parts) if min(map(len, parts)) == m else None
 
 
 def _both_classes(rest: np.ndarray, labels: np.ndarray, person: np.ndarray, size: int) -> np.ndarray:
@@ -165,7 +188,9 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def possible(labels: Sequence, patients: Sequence, shots: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Which of ``shots`` the smaller class can give and still leave two patients to test on, and which it cannot."""
-    labels, patients = statistics.binary_labels(labels), np.asarray(patients)
-    least = min(len(np.unique(patients[labels == label])) for label in (0, 1))
+    """Which of ``shots`` the smaller class can give and still leave two patients to test on, and which it cannot.
+
+    A patient with samples of both classes counts once, half for either.
+    """
+    least = _least(statistics.binary_labels(labels), np.asarray(patients))
     return [m for m in shots if m + 2 <= least], [m for m in shots if m + 2 > least]
