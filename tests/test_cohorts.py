@@ -186,7 +186,7 @@ def test_the_two_sites_have_other_scanners_another_case_mix_and_no_patient_in_co
     made = {}
     monkeypatch.setattr(phantom, "make", lambda folder, **how: made.setdefault(folder.name, how) and pd.DataFrame())
     for site in ("a", "b"):
-        curation.provide(COHORTS.get(f"phantom_{site}"), "phantom", tmp_path / site, cases=48, retests=0)
+        curation.provide(COHORTS.get(f"phantom_{site}"), "phantom", tmp_path / site, cases=32, retests=0)
     tables = {site: phantom.parameters(how.pop("cases"), **how) for site, how in made.items()}
     assert all(set(table["site"]) == {site} for site, table in tables.items())
     assert not set(tables["a"]["patient_id"]) & set(tables["b"]["patient_id"])

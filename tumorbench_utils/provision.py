@@ -15,8 +15,8 @@ from .patches import Geometry
 OPEN = {  # made as the data curation notebook makes them
     "phantom": {"cases": 24, "retests": 4},
     "phantom_retest": {"cases": 12, "retests": 12},
-    "phantom_a": {"cases": 48, "retests": 0},
-    "phantom_b": {"cases": 48, "retests": 0},
+    "phantom_a": {"cases": 32, "retests": 0},
+    "phantom_b": {"cases": 32, "retests": 0},
     "lung_ct": {},
 }
 
