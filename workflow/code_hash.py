@@ -35,7 +35,7 @@ def of_script(path: Path) -> str:
 def digest(source: list[str], modules: set[str]) -> str:
     """One short hash of texts, of the files of modules, and of the data that the package carries."""
     hasher = hashlib.sha256("\0".join(source).encode())
-    for path in [*map(file_of, sorted(modules)), *sorted((ROOT / PACKAGE / "data").glob("*.csv"))]:
+    for path in [*map(file_of, sorted(modules)), *sorted((ROOT / PACKAGE / "data").glob("*.*"))]:
         hasher.update(path.read_bytes())
     return hasher.hexdigest()[:16]
 
