@@ -217,7 +217,7 @@ def test_evaluation_of_a_cohort_without_sources_is_refused_before_anything_runs(
     (checkout.root / "workflow" / "config" / "sourceless.yaml").write_text(yaml.safe_dump(content))
     status, output = checkout.snakemake("sourceless")
     assert status != 0
-    assert f"sourceless.yaml: page {STAGE}/dlcs: cohort dlcs has no sources of embeddings" in output
+    assert f"sourceless.yaml: page {STAGE}/dlcs: no page of 2_embedding_extraction makes its models ['fmcib']" in output
     assert "Traceback" not in output
     assert not checkout.run("sourceless").exists()
 
