@@ -308,9 +308,10 @@ def test_the_trained_encoder_is_not_called_untrained(visit):
 
 @pytest.mark.parametrize("stage", list(STAGES)[2:])
 def test_pages_of_later_stages_stand_in_the_menu_in_the_order_of_the_profile(knn, site, stage):
-    links = knn.locator(f".bd-sidebar-primary a[href*='{stage}']")
+    links = knn.locator(".bd-sidebar-primary a[href$='.html']")
     found = [urljoin(knn.url, link.get_attribute("href")).removeprefix(site) for link in links.all()]
-    assert found == [page for page in STAGES[stage] if page != KNN]  # a page's link to itself has no address
+    there = [page for page in found if f"/{stage}/" in page]
+    assert there == [page for page in STAGES[stage] if page != KNN]  # a page's link to itself has no address
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def overlap_maps(
             colour = PUBLISHED if name in published else OURS
             _cells(axis, table.loc[order, order].to_numpy(float), colour, deepest, digits)
             axis.set_yticks(range(len(order)), ["\n".join(lines) for lines in labels], fontsize=SMALL, parse_math=False)
-            axis.set_title(name, color=colour if name in published else INK)
+            axis.set_title(name, color=INK)
         axes[-1].set_xlabel(words)
     return figure
 

@@ -119,7 +119,6 @@ def _numbers(axis: Axes, time: np.ndarray, group: np.ndarray, parts: int, ticks:
         side.set_visible(False)
     axis.text(0, 0.45, "still followed", fontsize=SMALL, va="center", color=INK)
     for name in range(parts):
-        axis.get_yticklabels()[name].set_color(GROUPS[parts][name])
         for number, tick in enumerate(ticks):
             align = "right" if number == len(ticks) - 1 else "center"
             count = int(((group == name) & (time >= tick)).sum())

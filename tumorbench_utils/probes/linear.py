@@ -30,7 +30,8 @@ TRIALS = 20
 LOWEST, HIGHEST = 1e-6, 1e2  # of C; features are standardised, so that one range serves all embeddings
 STEPS = 100  # of Newton's method; it takes about ten
 ITERATIONS = 1000  # of lbfgs, as released
-CLOSE = 1e-10  # of the gradient, where an optimum is reached
+CLOSE = 1e-9  # of the gradient, where an optimum is reached
+MANY = 300  # coordinates, above which a Hessian costs more than conjugate gradients
 LOST = 1e-12  # share of the largest eigenvalue that is rounding
 SCORES = ["split", "seed", "c", "validation_auc", "test_auc", "n_train", "n_validation", "n_test"]
 
@@ -118,14 +119,16 @@ def span(training: np.ndarray) -> tuple[Basis, np.ndarray]:
 def solve(coordinates: np.ndarray, labels: np.ndarray, c: float, start: np.ndarray | None = None) -> Solution:
     """The L2-penalised logistic regression of (n, r) coordinates at ``c``, by Newton's method from ``start``.
 
-    Steps are found by conjugate gradients, in place of a Hessian that grows with the square of r. An optimum that is
-    not reached in 100 steps is a :class:`ProbeError`.
+    With many coordinates steps are found by conjugate gradients, in place of a Hessian that grows with the square of r.
+    An optimum that is not reached in 100 steps is a :class:`ProbeError`.
     """
-    model = LogisticRegression(C=c, solver="newton-cg", tol=CLOSE, max_iter=STEPS, warm_start=True)
+    solver = "newton-cholesky" if coordinates.shape[1] <= MANY else "newton-cg"
+    model = LogisticRegression(C=c, solver=solver, tol=CLOSE, max_iter=STEPS, warm_start=True)
     if start is not None:
         model.coef_, model.intercept_ = start[None, :-1], start[-1:]
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a line search that ends at the rounding of the loss
             warnings.simplefilter("error", ConvergenceWarning)
             model.fit(coordinates, labels)
     except ConvergenceWarning as error:
