@@ -9,7 +9,7 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
 from tests import real
-from tumorbench_utils import published
+from tumorbench_utils import published, statistics
 from tumorbench_utils.robustness import RobustnessError, agreement, negatives, retest
 
 # six targets rated by four judges: Shrout & Fleiss 1979, table 2
@@ -176,13 +176,13 @@ def test_intervals_of_a_retest_are_those_of_drawing_patients_in_a_loop():
 @pytest.mark.parametrize(("rank_one", "n"), [(0, 12), (12, 12), (5, 9), (1, 3)])
 def test_wilson_is_that_of_scipy(rank_one, n):
     expected = stats.binomtest(rank_one, n).proportion_ci(method="wilson")
-    assert agreement.wilson(rank_one, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert statistics.wilson(rank_one, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def test_wilson_of_nobody_is_unknown_and_stays_within_0_and_1():
-    assert np.isnan(agreement.wilson(0, 0)).all()
+    assert np.isnan(statistics.wilson(0, 0)).all()
     for n in range(1, 60):
-        low, high = agreement.wilson(0, n)[0], agreement.wilson(n, n)[1]
+        low, high = statistics.wilson(0, n)[0], statistics.wilson(n, n)[1]
         assert (low, high) == pytest.approx((0, 1), abs=1e-15) and low >= 0 and high <= 1
 
 

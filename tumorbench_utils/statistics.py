@@ -173,6 +173,19 @@ def _difference(first: str, second: str, aucs: Mapping[str, np.ndarray]) -> tupl
     return (first, second, float(value[0]), float(other[0]), *limits)
 
 
+def wilson(found: int, n: int) -> tuple[float, float]:
+    """95 % score interval of the share ``found`` of ``n``; it has a width where none or all are found.
+
+    Wilson, J Am Stat Assoc 22, 209-212 (1927), doi 10.1080/01621459.1927.10502953. NaN where ``n`` is 0.
+    """
+    if not n:
+        return float("nan"), float("nan")
+    z = stats.norm.ppf(0.975)
+    middle = (found + z**2 / 2) / (n + z**2)
+    half = z / (n + z**2) * np.sqrt(found * (n - found) / n + z**2 / 4)
+    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
+
+
 def holm(p: Sequence[float]) -> np.ndarray:
     """Holm's step-down adjusted p-values, in the order given (Holm, Scand J Stat 6, 65-70, 1979)."""
     p = np.asarray(p, float)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from scipy.special import expit, logit
 
 from .. import statistics
@@ -258,10 +257,7 @@ def reliability(predictions: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
 
 def wilson(share: float, n: int) -> tuple[float, float]:
     """95 % interval of a share of n (Wilson, J Am Stat Assoc 22, 209-212, 1927)."""
-    z = stats.norm.ppf(0.975)
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    margin = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return float(max(middle - margin, 0.0)), float(min(middle + margin, 1.0))
+    return statistics.wilson(share * n, n)
 
 
 def at_edge(predictions: pd.DataFrame | Sequence[float]) -> int:

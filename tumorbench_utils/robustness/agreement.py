@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from .. import statistics
 
@@ -118,19 +117,6 @@ def weights(patients: np.ndarray, draws: int, seed: int) -> np.ndarray:
     people, person = np.unique(np.asarray(patients, str), return_inverse=True)
     counts = np.random.default_rng(seed).multinomial(len(people), np.full(len(people), 1 / len(people)), size=draws)
     return np.vstack([np.ones(len(people)), counts])[:, person]
-
-
-def wilson(found: int, n: int) -> tuple[float, float]:
-    """95 % score interval of the share ``found`` of ``n``; it has a width where none or all are found.
-
-    Wilson, J Am Stat Assoc 22, 209-212 (1927), doi 10.1080/01621459.1927.10502953. NaN where ``n`` is 0.
-    """
-    if not n:
-        return float("nan"), float("nan")
-    z = stats.norm.ppf(0.975)
-    middle = (found + z**2 / 2) / (n + z**2)
-    half = z / (n + z**2) * np.sqrt(found * (n - found) / n + z**2 / 4)
-    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
 
 
 def limits(drawn: np.ndarray) -> tuple[float, float]:

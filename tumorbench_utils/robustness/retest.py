@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .. import statistics
 from . import agreement
 from .agreement import RobustnessError
 
@@ -55,7 +56,7 @@ class Retest:
     patient's own retest among all n by similarity to the test, 1 is best and ties count against it; ``icc`` (d,), NaN
     in the ``constant`` dimensions. ``summary``: quantity, value, low, high. The limits are of 95 %, patients drawn with
     replacement; draws of the median ICC are centred on the value, and the identification rate has the interval of
-    Wilson (1927) for a share of n patients, :func:`agreement.wilson`. ``verdict`` is useless, weak or usable, or "not
+    Wilson (1927) for a share of n patients, :func:`statistics.wilson`. ``verdict`` is useless, weak or usable, or "not
     judged" where n is below three, for ``reason``; then all limits are NaN, and so is each value that takes more pairs.
     """
 
@@ -172,7 +173,7 @@ def _summary(
     }
     intervals = {name: (float(draw[0]), *agreement.limits(draw[1:])) for name, draw in drawn.items()}
     rate = float(found.mean()) if n > 1 else np.nan  # the only one is always found
-    intervals["identification rate"] = (rate, *(agreement.wilson(found.sum(), n) if n >= FEWEST else [np.nan] * 2))
+    intervals["identification rate"] = (rate, *(statistics.wilson(found.sum(), n) if n >= FEWEST else [np.nan] * 2))
     return pd.DataFrame([(name, *intervals[name]) for name in QUANTITIES], columns=["quantity", "value", "low", "high"])
 
 
