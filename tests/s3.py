@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from urllib.parse import urlsplit
 
 import boto3
 import pandas as pd
@@ -62,3 +66,61 @@ def made_up(series: int, files: int, size: int = 1000) -> dict[str, dict[str, by
         f"1.2.{number}": {f"{name:04}.dcm": os.urandom(size + name) for name in range(files)}
         for number in range(series)
     }
+
+
+class Between:
+    """A server between a client and a service, inside a ``with`` block; ``requests`` are those that came through.
+
+    ``wrong(method, path)`` says of a request what goes wrong: None for nothing, "closed" for a connection that ends
+    without an answer, "denied" for a refusal.
+    """
+
+    def __init__(self, service: Service, wrong: Callable[[str, str], str | None] = lambda method, path: None):
+        self._service, self.wrong, self.requests = urlsplit(service.endpoint).netloc, wrong, []
+
+    def __enter__(self) -> Between:
+        between = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                wrong = between.wrong(self.command, self.path)
+                if wrong == "closed":
+                    self.close_connection = True
+                elif wrong == "denied":
+                    self.close_connection = True
+                    self.answer(403, [], b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>")
+                else:
+                    between.requests.append((self.command, self.path))
+                    self.forward(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+
+            def forward(self, body: bytes) -> None:
+                connection = http.client.HTTPConnection(between._service)
+                connection.request(self.command, self.path, body, dict(self.headers))
+                answer = connection.getresponse()
+                self.answer(answer.status, answer.getheaders(), answer.read())
+                connection.close()
+
+            do_PUT = do_POST = do_DELETE = do_HEAD = do_GET
+
+            def answer(self, status: int, headers: list, body: bytes) -> None:
+                self.send_response(status)
+                given = {name.lower(): value for name, value in headers if name.lower() != "transfer-encoding"}
+                for name, value in ({"content-length": str(len(body))} | given).items():
+                    self.send_header(name, value)
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        Thread(target=self._server.serve_forever, daemon=True).start()
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()

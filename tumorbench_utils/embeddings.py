@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from . import artefacts
+from . import artefacts, storage
 
 SHOWN = 5  # identifiers listed in a message; the rest are counted
 
@@ -55,8 +55,8 @@ class Joined:
 
 
 def path_of(run: str | Path, cohort: str, model: str) -> Path:
-    """Where a run keeps the embeddings of a cohort by a model."""
-    return Path(run) / "embeddings" / cohort / f"{model}.parquet"
+    """Where a run, a folder or an URL, keeps the embeddings of a cohort by a model."""
+    return storage.place(run) / "embeddings" / cohort / f"{model}.parquet"
 
 
 def write(
@@ -88,9 +88,12 @@ def write(
 
 
 def read(path: str | Path) -> EmbeddingTable:
-    """Read and check an embedding table; ``vectors`` is a view of Arrow's own memory (no copy) and read-only."""
+    """Read and check an embedding table, a file or an URL.
+
+    ``vectors`` is a view of Arrow's own memory (no copy) and read-only.
+    """
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(storage.opened(path))
         ids, trials, stored = (table.column(name) for name in ("sample_id", "trial", "embedding"))
         if not (pa.types.is_fixed_size_list(stored.type) and pa.types.is_float32(stored.type.value_type)):
             raise EmbeddingError(f"{path}: embedding is {stored.type}, not a fixed-size list of float32")
@@ -112,7 +115,7 @@ def read(path: str | Path) -> EmbeddingTable:
 def provenance(path: str | Path) -> dict:
     """What a table was made of, without reading its vectors."""
     try:
-        return json.loads((pq.read_schema(path).metadata or {}).get(artefacts.PROVENANCE, b"{}"))
+        return json.loads((pq.read_schema(storage.opened(path)).metadata or {}).get(artefacts.PROVENANCE, b"{}"))
     except FileNotFoundError as error:
         raise EmbeddingError(f"{path}: no such embedding table") from error
     except (pa.ArrowInvalid, OSError) as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .. import artefacts
+from .. import artefacts, storage
 from ..patches import AIR, Geometry
 from .seeds import NO_SEED, moved
 
@@ -29,8 +29,8 @@ MISSING = "missing"
 
 
 def path_of(run: str | Path, cohort: str, geometry: str) -> Path:
-    """Where a run keeps a cohort's bank of one geometry."""
-    return Path(run) / "patches" / cohort / f"{geometry}.zarr"
+    """Where a run, a folder or an URL, keeps a cohort's bank of one geometry."""
+    return storage.place(run) / "patches" / cohort / f"{geometry}.zarr"
 
 
 def marks(root: Path, files: Iterable[str]) -> dict[str, str]:
