@@ -1,0 +1,20 @@
+"""What the job of a page asks of a cluster: memory, time, GPUs. One machine takes no notice of it."""
+
+ASKED = {  # GB and hours at most, at the first try; chosen with room to spare, not measured on a cluster
+    "1_data_curation": (16, 24),  # downloads included
+    "2_embedding_extraction": (16, 24),
+    "4_robustness": (16, 12),
+    "5_saliency": (16, 12),
+}
+OTHERS = 8, 4
+NETWORKS = ("2_embedding_extraction", "4_robustness", "5_saliency")  # stages that run networks
+
+
+def of_page(stage: str, gpus: int) -> dict:
+    """Resources of a page's job, in the words of Snakemake; twice as much memory and time at the second try."""
+    memory, hours = ASKED.get(stage, OTHERS)
+    asked = {
+        "mem_mb": lambda wildcards, attempt: 1000 * memory * attempt,
+        "runtime": lambda wildcards, attempt: 60 * hours * attempt,  # minutes
+    }
+    return asked | ({"gpu": gpus} if gpus and stage in NETWORKS else {})
