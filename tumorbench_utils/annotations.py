@@ -15,6 +15,7 @@ from . import artefacts
 from .cohorts.base import Cohort, seed_point
 
 FOLLOW_UP = ("time_days", "event")
+CLINICAL = "clinical_"
 SHOWN = 5  # faults listed in a message; the rest are counted
 EMPTY = {"keep_default_na": False, "na_values": [""]}  # only an empty field is missing: "NA" may be a name
 
@@ -68,6 +69,7 @@ def from_rows(cohort: Cohort, rows: pd.DataFrame, variant: str = "paper") -> Ann
 
     Columns that the cohort's rules need and the source lacks are an error that names them. Samples without a
     label under ``variant`` are listed in ``excluded`` with the rule's reason; a cohort without endpoints keeps all.
+    Where the cohort names no clinical columns, those of the rows that are called ``clinical_*`` are taken.
     """
     endpoint = cohort.endpoint(variant) if cohort.endpoints else None
     try:
@@ -75,8 +77,8 @@ def from_rows(cohort: Cohort, rows: pd.DataFrame, variant: str = "paper") -> Ann
         table = table.join(seed_point(rows))
         table["label"] = endpoint.label(rows) if endpoint else float("nan")
         if cohort.time_days and cohort.event:
-            table["time_days"] = cohort.time_days(rows)
-            table["event"] = cohort.event(rows)
+            follow_up = pd.DataFrame({"time_days": cohort.time_days(rows), "event": cohort.event(rows)})
+            table = table.join(follow_up.dropna(axis="columns", how="all"))  # a user's table may have none
     except KeyError as missing:
         raise AnnotationError(
             f"{cohort.id}: the source table has no column {missing}. It has: {', '.join(map(str, rows.columns))}"
@@ -85,13 +87,14 @@ def from_rows(cohort: Cohort, rows: pd.DataFrame, variant: str = "paper") -> Ann
         raise AnnotationError(
             f"{cohort.id}: the source table holds a value that the rules cannot read ({error})"
         ) from error
-    for ours, theirs in cohort.clinical.items():
+    own = {str(name)[len(CLINICAL) :]: name for name in rows if str(name).startswith(CLINICAL)}
+    for ours, theirs in (cohort.clinical or own).items():
         if theirs in rows:
-            table[f"clinical_{ours}"] = rows[theirs]
+            table[f"{CLINICAL}{ours}"] = rows[theirs]
     left_out = table["label"].isna() & (endpoint is not None)
     reason = endpoint.exclusion if endpoint else ""
     names = [name for name in ("sample_id", "patient_id", *FOLLOW_UP) if name in table]
-    names += [name for name in table if name.startswith("clinical_")]  # survival analysis takes those left out too
+    names += [name for name in table if name.startswith(CLINICAL)]  # survival analysis takes those left out too
     excluded = table.loc[left_out, names].assign(reason=reason)
     return Annotations(check(table[~left_out], cohort.id), excluded.reset_index(drop=True))
 

@@ -14,11 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 
 from . import annotations, artefacts, buckets, imaging, masks, parallel, phantom, sources
 from .annotations import Annotations
-from .cohorts import lidc, lung_ct, released
+from .cohorts import lidc, lung_ct, own, own_check, released, seeds
 from .cohorts.base import Cohort
 
 FLOW = ["unit", "step", "kept", "left_out", "why"]
@@ -201,8 +200,9 @@ def measure(cases: pd.DataFrame, root: str | Path = ".", segment: str = "", work
 
     ``cases`` has the columns sample_id, ct, mask, both paths under ``root``. Of a mask with several segments those
     whose name matches the regular expression ``segment`` count, all together; the seed is the centroid of the largest
-    connected component by volume. A case that cannot be measured is left out with its reason, which for a case without
-    a path is its ``reason``, if ``cases`` has such a column. Cases are read in parallel by ``workers`` processes.
+    connected component by volume. A column ``seed`` (:class:`seeds.Seed` or None) gives seed points instead, and such a
+    case needs no mask. A case that cannot be measured is left out with its reason, which for a case without a path is
+    its ``reason``, if ``cases`` has such a column. Cases are read in parallel by ``workers`` processes.
     """
     missing = {"sample_id", "ct", "mask"} - set(cases)
     if missing:
@@ -213,40 +213,26 @@ def measure(cases: pd.DataFrame, root: str | Path = ".", segment: str = "", work
     names = cases["sample_id"].astype(str)
     if names.duplicated().any():
         raise CurationError(f"cases that are there more than once: {_some(names[names.duplicated()])}")
-    reasons = cases["reason"] if "reason" in cases else [None] * len(cases)
-    jobs = list(zip(names, cases["ct"], cases["mask"], reasons, strict=True))
+    given = cases.reindex(columns=["ct", "mask", "reason", "seed"]).astype(object)
+    jobs = list(zip(names, *given.where(given.notna(), None).to_numpy().T, strict=True))
     found = parallel.run(partial(_measure, Path(root), segment), jobs, workers, "tumours", "case")
     measured, excluded = ([row for row in found if ("reason" in row) == out] for out in (False, True))
     columns = ["sample_id", "image", *MEASURES, *QUALITY]
     return Measured(pd.DataFrame(measured, columns=columns), pd.DataFrame(excluded, columns=["sample_id", "reason"]))
 
 
-def _measure(root: Path, segment: str, case: tuple[str, str, str, str | None]) -> dict:
-    name, image, mask_path, reason = case
-    absent = [kind for kind, path in (("CT", image), ("mask", mask_path)) if pd.isna(path)]
+def _measure(root: Path, segment: str, case: tuple[str, str | None, str | None, str | None, seeds.Seed | None]) -> dict:
+    name, image, mask_path, reason, seed = case
+    absent = [] if image else ["CT"]
+    absent += [] if mask_path or seed else ["mask"]
     if absent:
-        return {"sample_id": name, "reason": f"no {' and no '.join(absent)}" if pd.isna(reason) else reason}
+        return {"sample_id": name, "reason": reason or f"no {' and no '.join(absent)}"}
     try:
         ct = imaging.read_ct(root / image)
-        mask = read_segments(root / mask_path, ct, segment)
-        largest = masks.largest_component(mask)
-        tumour = masks.tumour(largest, ct)
+        mask = read_segments(root / mask_path, ct, segment) if mask_path else None
+        return {"sample_id": name, "image": image, **seeds.described(ct, mask, seed)}
     except UNREADABLE as error:
         return {"sample_id": name, "reason": _reason(error, root)}
-    return {
-        "sample_id": name,
-        "image": image,
-        **dict(zip("xyz", map(float, tumour.centroid), strict=True)),
-        "volume_ml": tumour.volume_ml,
-        "diameter_mm": tumour.diameter_mm,
-        "parts": ndimage.label(mask[ndimage.find_objects(mask.view(np.uint8))[0]], np.ones((3, 3, 3)))[1],
-        "tumour_hu": float(ct.array[largest].mean()),
-        "slices": len(ct.array),
-        "pixel_mm": float(ct.spacing[0]),
-        "slice_mm": float(ct.spacing[2]),
-        "lowest_hu": int(ct.array.min()),
-        "highest_hu": int(ct.array.max()),
-    }
 
 
 def _reason(error: Exception, root: Path) -> str:
@@ -346,7 +332,7 @@ def provide(cohort: Cohort, images: str, folder: str | Path, manifest: pd.DataFr
     table = Path(images) / "cases.csv"
     if not table.exists():
         raise CurationError(f"images is '{images}': neither phantom, lung_ct, idc nor a folder with a cases.csv")
-    return Images(_read_table(table), Path(images))
+    return Images(own.cases(table) if own.is_own(cohort.id) else _read_table(table), Path(images))
 
 
 def _from_idc(cohort: Cohort, manifest: pd.DataFrame | None, folder: Path, options: dict) -> pd.DataFrame:
@@ -396,3 +382,7 @@ def _blames(reason: object, ct: object) -> bool:
     """Whether a message is of a CT: it opens with its path, or with that of a file in it. A mask's may go on to it."""
     known = isinstance(reason, str) and isinstance(ct, str)
     return known and re.match(rf"(\[Errno.*')?{re.escape(ct)}[:/\\']", reason) is not None
+
+
+if __name__ == "__main__":
+    own_check.main("python -m tumorbench_utils.curation")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from difflib import get_close_matches
+from importlib import metadata
 from typing import Generic, Protocol, TypeVar
 
 
@@ -37,6 +39,15 @@ class Registry(Generic[Entry]):
             raise ValueError(f"{self.kind} '{entry.id}' is registered already")
         self._entries[entry.id] = entry
         return entry
+
+    def register_installed(self, group: str) -> None:
+        """Register what other installed packages offer as entry points of ``group``; one that cannot be registered is
+        named in a warning and left out."""
+        for point in metadata.entry_points(group=group):
+            try:
+                self.register(point.load())
+            except Exception as error:  # of code that is not ours: the book goes on without it
+                warnings.warn(f"{self.kind} '{point.name}' of {point.value} was left out: {error}", stacklevel=2)
 
     def get(self, name: str) -> Entry:
         """The entry called ``name``; :class:`UnknownNameError` lists what there is."""

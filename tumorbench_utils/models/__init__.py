@@ -53,15 +53,6 @@ MODELS: Registry[Model | Control] = Registry(
 )
 
 
-def register_installed() -> None:
-    """Register the models of other installed packages; one that cannot be is named in a warning and left out."""
-    for point in metadata.entry_points(group=GROUP):
-        try:
-            MODELS.register(point.load())
-        except Exception as error:  # of code that is not ours: the book goes on without it
-            warnings.warn(f"model '{point.name}' of {point.value} was left out: {error}", stacklevel=2)
-
-
 def installed(model: Model | Control) -> bool:
     """False if the published weights of a model come in a package that is not installed, nor were before."""
     checkpoint = getattr(model, "checkpoint", None)
@@ -112,7 +103,7 @@ def called(
     return made
 
 
-register_installed()
+MODELS.register_installed(GROUP)
 
 __all__ = [
     "MODELS",
@@ -134,5 +125,4 @@ __all__ = [
     "installed",
     "ready",
     "ready_for",
-    "register_installed",
 ]
