@@ -7,6 +7,7 @@ import ast
 import hashlib
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 PACKAGE = "tumorbench_utils"
@@ -55,7 +56,7 @@ def reached(names: set[str]) -> set[str]:
 def imports(source: str, module: str) -> set[str]:
     """Dotted names within the package that a source text imports; a name may be a module or something in one."""
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in statements(source):
         if isinstance(node, ast.Import):
             parts = [alias.name.partition(".") for alias in node.names]
             found |= {rest for head, _, rest in parts if head == PACKAGE}
@@ -64,6 +65,12 @@ def imports(source: str, module: str) -> set[str]:
             if base is not None:
                 found |= {base, *(f"{base}.{alias.name}".lstrip(".") for alias in node.names)}
     return found
+
+
+@cache
+def statements(source: str) -> list[ast.stmt]:
+    """The import statements of a source text, parsed once."""
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
 def absolute(node: ast.ImportFrom, module: str) -> str | None:

@@ -7,19 +7,23 @@ without a rerun; code and outputs are those of the run.
 import argparse
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
+import book_cards
+import book_status
 import pandas as pd
 import run_profile
 import yaml
+from book_pages import Page, heading, markdown_table
 
 from tumorbench_utils import cards, plots, published
 from tumorbench_utils.cohorts import COHORTS, STUDY, is_phantom
 from tumorbench_utils.models import MODELS, TEN, Control, Model
 
 ROOT = Path(__file__).parents[1]
+TEACH = "Learn and teach"
 PARTS = {  # the part of the contents in which the pages of a stage stand
     run_profile.LEADERBOARD: "The answer",
     run_profile.CURATION: "The data",
@@ -30,6 +34,7 @@ PARTS = {  # the part of the contents in which the pages of a stage stand
     run_profile.ROBUSTNESS: "Would it survive?",
     run_profile.SALIENCY: "Where does it look?",
     run_profile.ALIGNMENT: "Do models agree?",
+    **dict.fromkeys(run_profile.WORKSHOP, TEACH),
 }
 MODEL_TABLES = {  # what one table holds, so that each fits the page
     "origin": ["learnt by", "architecture", "pretraining data", "overlap with the cohorts"],
@@ -54,9 +59,9 @@ def stage(run: Path, profile: dict) -> Path:
     shutil.rmtree(book, ignore_errors=True)
     shutil.copytree(ROOT / "book", book, ignore=shutil.ignore_patterns("__pycache__", "_build"))
     copy_mathjax(book / "_static" / "mathjax" / "es5")
-    pages = {}
-    for name, group in profile["pages"].items():
-        pages |= {stage_page(run, book, name, page): subject(name, page) for page in group.items()}
+    pages = pages_of(profile)
+    for page in pages:
+        stage_page(run, book, page)
     fill_contents(book / "_toc.yml", pages)
     generated = book / "_generated"
     generated.mkdir()
@@ -69,7 +74,20 @@ def stage(run: Path, profile: dict) -> Path:
         (generated / f"other_models_{name}.md").write_text(models_table(others, columns))
     (generated / "models_left_out.md").write_text(left_out(profile))
     (generated / "cohorts_table.md").write_text(cohorts_table())
+    (generated / "model_cards.md").write_text(book_cards.models(pages))
+    (generated / "cohort_cards.md").write_text(book_cards.cohorts(pages))
+    (generated / "status.md").write_text(book_status.status(run, pages))
     return book
+
+
+def pages_of(profile: dict) -> list[Page]:
+    """The pages of a run, in the order of the parts."""
+    headings = {stage_name: heading(ROOT / "notebooks" / f"{stage_name}.ipynb") for stage_name in profile["pages"]}
+    return [
+        Page(stage_name, name, given or {}, headings[stage_name], subject(stage_name, (name, given)), PARTS[stage_name])
+        for stage_name in sorted(profile["pages"], key=list(PARTS).index)
+        for name, given in profile["pages"][stage_name].items()
+    ]
 
 
 def copy_mathjax(target: Path) -> None:
@@ -81,15 +99,13 @@ def copy_mathjax(target: Path) -> None:
     shutil.copytree(script.parent / MATHJAX_PARTS[1], target / MATHJAX_PARTS[1])
 
 
-def stage_page(run: Path, book: Path, stage_name: str, page: tuple[str, dict]) -> str:
-    """Copy one executed notebook into the book with today's prose and a title of its own; its path there."""
-    name, _ = page
-    executed = json.loads((run / "notebooks" / stage_name / f"{name}.ipynb").read_text())
-    source = json.loads((ROOT / "notebooks" / f"{stage_name}.ipynb").read_text())
-    target = book / "notebooks" / stage_name / f"{name}.ipynb"
+def stage_page(run: Path, book: Path, page: Page) -> None:
+    """Copy one executed notebook into the book with today's prose and a title of its own."""
+    executed = json.loads((run / "notebooks" / page.stage / f"{page.name}.ipynb").read_text())
+    source = json.loads((ROOT / "notebooks" / f"{page.stage}.ipynb").read_text())
+    target = book / f"{page.file}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(with_prose(executed, source, subject(stage_name, page))))
-    return f"notebooks/{stage_name}/{name}"
+    target.write_text(json.dumps(with_prose(executed, source, page.subject)))
 
 
 def subject(stage_name: str, page: tuple[str, dict]) -> str:
@@ -149,27 +165,22 @@ def told(section: list[dict]) -> list[dict]:
     return [cell for cell in section if not any(cell is each for each in empty)]
 
 
-def fill_contents(toc: Path, pages: Mapping[str, str]) -> None:
+def fill_contents(toc: Path, pages: Sequence[Page]) -> None:
     """Enter the pages of the run, each with its title, into the parts of the contents by their stage; no part is empty.
 
-    They stand before the chapters that a part has of itself.
+    They stand before the chapters that a part has of itself; exercises follow the chapter on teaching.
     """
     contents = yaml.safe_load(toc.read_text())
     for part in contents["parts"]:
-        here = [page for page in pages if PARTS[stage_of(page)] == part["caption"]]
-        part["chapters"] = [entry(page, pages[page]) for page in here] + part["chapters"]
+        here = [entry(page) for page in pages if page.part == part["caption"]]
+        part["chapters"] = part["chapters"] + here if part["caption"] == TEACH else here + part["chapters"]
     contents["parts"] = [part for part in contents["parts"] if part["chapters"]]
     toc.write_text(yaml.safe_dump(contents, sort_keys=False))
 
 
-def stage_of(page: str) -> str:
-    """Stage of a page, from its path in the book."""
-    return page.split("/")[1]
-
-
-def entry(page: str, subject: str) -> dict:
+def entry(page: Page) -> dict:
     """A page in the contents, under the name of what it is about; the one page of a stage under its own heading."""
-    return {"file": page, "title": subject} if subject else {"file": page}
+    return {"file": page.file, "title": page.subject} if page.subject else {"file": page.file}
 
 
 def headline(run: Path) -> str:
@@ -190,12 +201,13 @@ def _all_cohorts(results: pd.DataFrame) -> plots.Shown:
     """Models of the study by cohorts; the caption counts which lead, it claims nothing else."""
     table = results.pivot(index="model", columns="cohort", values="auc")
     table = table.reindex(index=[model.id for model in TEN if model.id in table.index])
-    table = table[[cohort.id for cohort in COHORTS if cohort.id in table]]
+    known = [cohort.id for cohort in COHORTS]
+    table = table[sorted(table, key=lambda name: known.index(name) if name in known else len(known))]
     best = {COHORTS.get(cohort).title: TEN.get(model).title for cohort, model in table.idxmax().items()}
     leaders = "; ".join(f"{cohort}: {model}" for cohort, model in best.items())
     table = table.rename(index={model.id: model.title for model in TEN})
     return plots.Shown(
-        plots.auc_heatmap(table.rename(columns={cohort.id: cohort.title for cohort in COHORTS})),
+        plots.auc_heatmap(table.rename(columns=lambda name: COHORTS.get(name).title)),
         "AUC of a nearest-neighbour vote, mean of ten patient-grouped splits; pale is chance. "
         f"{len(set(best.values()))} models lead on the {len(best)} cohorts: {leaders}. "
         "Intervals, and with them ties, are on the pages of results.",
@@ -265,13 +277,6 @@ def cohorts_table() -> str:
             )
     head = ["cohort", "anatomy", "size", "endpoint", "variant", "positive / negative", "licence of images"]
     return markdown_table(head, rows)
-
-
-def markdown_table(head: list[str], rows: list[list[str]]) -> str:
-    """A MyST table that scrolls in its own box on a narrow screen."""
-    lines = [head, ["---"] * len(head), *rows]
-    body = "\n".join("| " + " | ".join(str(cell).replace("|", "/") for cell in line) + " |" for line in lines)
-    return f"\n{body}\n"
 
 
 if __name__ == "__main__":

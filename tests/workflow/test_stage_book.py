@@ -297,6 +297,22 @@ def test_a_page_of_cohorts_bears_its_title_and_the_page_of_the_whole_run_its_own
     assert heads == [f"{own}: malignancy of nodules", own]
 
 
+def test_exercises_follow_the_chapter_on_teaching_in_their_order(tmp_path):
+    toc, part = tmp_path / "_toc.yml", stage_book.TEACH
+    toc.write_text(yaml.safe_dump({"root": "intro", "parts": [
+        {"caption": part, "chapters": [{"file": "teach"}]}, {"caption": RESULTS, "chapters": [{"file": "own"}]},
+    ]}))  # fmt: skip
+    stages = ["workshop_1_leakage", "workshop_2_size", STAGE]
+    pages = [stage_book.Page(stage, "page", {}, part=stage_book.PARTS[stage]) for stage in stages]
+    stage_book.fill_contents(toc, pages)
+    files = [[chapter["file"] for chapter in each["chapters"]] for each in yaml.safe_load(toc.read_text())["parts"]]
+    assert files == [
+        ["teach", "notebooks/workshop_1_leakage/page", "notebooks/workshop_2_size/page"],
+        [f"notebooks/{STAGE}/page", "own"],
+    ]
+    assert [stage_book.subject(stage, ("page", {})) for stage in stages[:2]] == ["", ""]
+
+
 def links_of(page):
     prose = "\n".join(text(cell) for cell in page["cells"] if cell["cell_type"] == "markdown")
     found = re.findall(r"\]\((\.\./[^)#]+)", prose)
