@@ -1,0 +1,9 @@
+"""The exercises of the workshop: arrays and tables in, tidy tables out; the story is in the notebooks.
+
+``base`` has what every exercise begins with; ``leakage``, ``size``, ``choice`` (of k), ``stability`` and ``alignment``
+are the five exercises.
+"""
+
+from .base import INPUTS, ORIGINAL, VIEWS, Views, WorkshopError, as_published, checked, tidy, views
+
+__all__ = ["INPUTS", "ORIGINAL", "VIEWS", "Views", "WorkshopError", "as_published", "checked", "tidy", "views"]
