@@ -4,9 +4,7 @@
 :class:`Model` as an entry point of the group ``tumorbench.models``.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 
 from ..patches import BENCHMARK, Geometry
 from ..registry import Registry
