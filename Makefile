@@ -1,5 +1,6 @@
 # make book    all the set-up, a run of the quick profile, the rendered book
 # make test    all the set-up, the tests
+# make pdf     the book, and all of it in one PDF; needs Chromium
 #
 # PROFILE=quick|released|full   what to run (workflow/config)
 # CORES=n                       processes at a time, all by default
@@ -14,9 +15,9 @@ PYTHON ?= python3
 TORCH ?= cpu
 
 torch_index_cpu = --extra-index-url https://download.pytorch.org/whl/cpu
-extras_cpu = imaging,book,dev
-extras_cuda = imaging,book,dev
-extras_none = book,dev
+extras_cpu = imaging,book,cloud,cluster,dev
+extras_cuda = imaging,book,cloud,cluster,dev
+extras_none = book,cloud,cluster,dev
 
 ready = .venv/.ready-$(TORCH)
 pip = .venv/bin/python -m pip --disable-pip-version-check
@@ -24,15 +25,18 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Threads that wait leave the core to other processes
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: book test lint benchmarks slow constraints clean
+.PHONY: book pdf test lint benchmarks slow constraints clean
 
 book: $(ready)
 	python workflow/run.py --profile $(PROFILE) --cores $(CORES)
 	@echo "The book: runs/$(PROFILE)/book/_build/html/index.html"
 
-# The tests of a file share a process: the book is built once
+pdf: book
+	python workflow/pdf.py --run runs/$(PROFILE)
+
+# The tests of a file share a process: the book is built once. The longest files come first (tests/conftest.py)
 test: $(ready)
-	python -m pytest -n $(TESTERS) --dist loadfile
+	python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(ready)
 	ruff check

@@ -18,7 +18,7 @@ NETWORKS = "networks"  # the one room of torch modules: it imports torch, and no
 
 FLOORS = [  # from the ground up; a room is a module or a package
     {"registry", "artefacts", "safe_pickle", "parameters", "imaging", "parallel", "networks"},
-    {"masks", "sources", "buckets", "phantom"},
+    {"masks", "sources", "buckets", "storage", "phantom"},
     {"cohorts"},
     {"annotations"},
     {"patches", "curation"},
@@ -34,7 +34,7 @@ FLOORS = [  # from the ground up; a room is a module or a package
     {"plots"},
     {"cards"},
     {"model_pages", "doctor", "robustness_pages", "saliency_pages"},
-    {"probe_pages", "external_pages", "alignment_pages", "leaderboard_pages"},
+    {"probe_pages", "external_pages", "alignment_pages", "leaderboard_pages", "workshop"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ROOMS = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in MODULES} - {"__init__"}

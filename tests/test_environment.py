@@ -22,7 +22,9 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 REPOSITORY = PROJECT["project"]["urls"]["Repository"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-WITHOUT_IMAGES = {"3_knn_evaluation", "3b_beyond_knn", "6_representation_alignment", "7_leaderboard"}  # by default
+WITHOUT_IMAGES = {"3_knn_evaluation", "3b_beyond_knn", "6_representation_alignment", "7_leaderboard"} | {  # by default
+    path.stem for path in NOTEBOOKS if path.stem.startswith("workshop_")
+}
 CONDA_NAMES = {  # where conda's name is another
     "matplotlib-base": "matplotlib",
     "python-duckdb": "duckdb",

@@ -1,5 +1,6 @@
 """A profile of a run: one YAML file naming cohorts and pages, built on the profile that it ``extends``."""
 
+import re
 from pathlib import Path
 
 import yaml
@@ -14,10 +15,18 @@ CURATION, EXTRACTION, EVALUATION = "1_data_curation", "2_embedding_extraction", 
 BEYOND, EXTERNAL = "3b_beyond_knn", "3c_external_validation"
 ROBUSTNESS, SALIENCY, ALIGNMENT = "4_robustness", "5_saliency", "6_representation_alignment"
 LEADERBOARD = "7_leaderboard"
+REGISTRY = "registry"  # the source of published embeddings that the package index carries
 UNTRAINED = ".untrained"  # at the end of a table's name
 BY_MODEL = (EXTRACTION, SALIENCY)  # stages whose pages bear the name of a model
 BY_ENDPOINT = (EXTERNAL,)  # of an endpoint that several cohorts share
-WHOLE = (LEADERBOARD,)  # one page a run; the pages of all other stages bear the name of a cohort
+WORKSHOP = (  # exercises on the embeddings that the package index carries; nothing is built on their results
+    "workshop_1_leakage",
+    "workshop_2_size",
+    "workshop_3_unstable_k",
+    "workshop_4_stability",
+    "workshop_5_chance_alignment",
+)
+WHOLE = (LEADERBOARD, *WORKSHOP)  # one page a run; the pages of all other stages bear the name of a cohort
 OF_TABLES = (EVALUATION, BEYOND, EXTERNAL, ROBUSTNESS, ALIGNMENT)  # stages that read embedding tables
 
 
@@ -165,7 +174,7 @@ def fault(profile: dict, stage: str, page: str, given: dict) -> str:
 
 def name_of(stage: str) -> str:
     """What a stage is called without its number: leaderboard."""
-    return stage.split("_", 1)[1]
+    return re.sub(r"^(workshop_)?\d\w?_", "", stage)
 
 
 def fault_of_tables(profile: dict, given: dict) -> str:
@@ -203,8 +212,11 @@ def inputs(profile: dict, stage: str, page: str) -> dict[str, str]:
     patch banks and extracted embeddings are not declared, but the results of the pages that make them are.
     """
     given = profile["pages"][stage][page]
-    if stage in WHOLE:
-        others = [(name, each) for name, pages in profile["pages"].items() if name != stage for each in pages]
+    if stage in WORKSHOP:
+        used = [cohort for cohort, options in profile["cohorts"].items() if REGISTRY in options.get("sources", [])]
+        return {name: path for cohort in used for name, path in published_of(profile, cohort).items()}
+    if stage == LEADERBOARD:
+        others = [(name, each) for name, pages in ranked(profile).items() for each in pages]
         return {f"page_{name}_{each}": f"results/{name}/{each}.csv" for name, each in others}
     if stage in BY_MODEL:
         return {f"curated_{cohort}": f"results/{CURATION}/{cohort}.csv" for cohort in given["cohorts"]}
@@ -216,16 +228,27 @@ def inputs(profile: dict, stage: str, page: str) -> dict[str, str]:
 
 def read_of(profile: dict, cohort: str, given: dict) -> dict[str, str]:
     """What a page reads of a cohort: published tables, and the results of the pages that make the others."""
-    sources, there, read = profile["cohorts"][cohort].get("sources", []), tables(profile, cohort), {}
-    if sources:
-        names = published.tables(sources)
-        read[f"annotations_{cohort}"] = f"annotations/{cohort}.csv"
-        read |= {f"embeddings_{cohort}_{name}": f"embeddings/{cohort}/{name}.parquet" for name in names}
+    there, read = tables(profile, cohort), published_of(profile, cohort)
     makers = dict.fromkeys(there[name] for name in given["models"] if there[name])
     read |= {f"extracted_{model}": f"results/{EXTRACTION}/{model}.csv" for model in makers}
     if makers and cohort in profile["pages"].get(CURATION, {}):
         read[f"curated_{cohort}"] = f"results/{CURATION}/{cohort}.csv"
     return read
+
+
+def published_of(profile: dict, cohort: str) -> dict[str, str]:
+    """The published annotations and embeddings of a cohort, by name; none if the profile names no source of them."""
+    sources = profile["cohorts"][cohort].get("sources", [])
+    if not sources:
+        return {}
+    names = published.tables(sources)
+    read = {f"embeddings_{cohort}_{name}": f"embeddings/{cohort}/{name}.parquet" for name in names}
+    return {f"annotations_{cohort}": f"annotations/{cohort}.csv", **read}
+
+
+def ranked(profile: dict) -> dict[str, dict]:
+    """Pages by stage whose results the leaderboard reads: all but its own and the exercises."""
+    return {stage: pages for stage, pages in profile["pages"].items() if stage not in WHOLE}
 
 
 def files(profile: dict, stage: str, page: str) -> list[str]:
@@ -239,10 +262,9 @@ def files(profile: dict, stage: str, page: str) -> list[str]:
 def parameters(profile: dict, stage: str, page: str) -> dict:
     """The parameters of a page: those of the profile, and what follows from its cohort."""
     given = profile["pages"][stage][page]
-    if stage in WHOLE:
-        others = {name: list(pages) for name, pages in profile["pages"].items() if name != stage}
-        return {"pages": others, **given}
-    if stage in BY_MODEL:
+    if stage == LEADERBOARD:
+        return {"pages": {name: list(pages) for name, pages in ranked(profile).items()}, **given}
+    if stage in (*WORKSHOP, *BY_MODEL):
         return dict(given)
     options = {cohort: profile["cohorts"][cohort] for cohort in cohorts_of(given)}
     if stage in BY_ENDPOINT:

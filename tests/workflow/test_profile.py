@@ -395,9 +395,26 @@ def test_the_leaderboard_reads_the_results_of_every_other_page(later):
     }
 
 
+def test_exercises_read_the_published_tables_of_the_index_and_are_not_ranked():
+    profile = run_profile.load("quick")
+    (registry,) = [cohort for cohort, given in profile["cohorts"].items() if given.get("sources") == ["registry"]]
+    tables = {f"embeddings/{registry}/{name}.parquet" for name in TABLES["registry"]}
+    there = [stage for stage in profile["pages"] if stage.startswith("workshop_")]
+    assert there == list(run_profile.WORKSHOP)
+    for stage in there:
+        ((page, given),) = profile["pages"][stage].items()
+        assert set(run_profile.inputs(profile, stage, page).values()) == {f"annotations/{registry}.csv", *tables}
+        assert run_profile.parameters(profile, stage, page) == given == {}
+        assert run_profile.files(profile, stage, page) == []
+    read = run_profile.inputs(profile, run_profile.LEADERBOARD, "leaderboard").values()
+    assert read and not [path for path in read if "workshop" in path]
+    assert not set(there) & set(run_profile.parameters(profile, run_profile.LEADERBOARD, "leaderboard")["pages"])
+
+
 @pytest.mark.parametrize(
     ("stage", "page", "given", "told"),
     [
+        (run_profile.WORKSHOP[2], "k", {}, "its one page is called unstable_k"),
         (run_profile.EXTERNAL, "other", SITES, "a page bears the name of its parameter page"),
         (run_profile.EXTERNAL, "mine", SITES | {"cohorts": ["phantom", "dlcs"]}, "its cohort is not among"),
         (run_profile.EXTERNAL, "mine", SITES | {"cohorts": []}, "its cohort is not among"),
