@@ -319,7 +319,7 @@ def test_all_faults_come_at_once_and_the_command_fails(tmp_path, capsys):
         own_check.main("check", ["check", str(folder)])
     said = capsys.readouterr().out
     assert left.value.code == 1 and "stops the run (10)" in said and "Mend what stops the run" in said
-    assert "row 9, column ct: is empty" in said and "row 10, column mask: no mask and no seed point" in said
+    assert "row 9, column ct: is empty" in said and "rows 8, 10, column mask: no mask and no seed point" in said
     with pytest.raises(own.CasesError, match=r"10 faults(\n  row .*){5}\n  and 5 more"):
         own.cases(folder / "cases.csv")
 
