@@ -2,18 +2,25 @@
 
 from functools import cache
 
-from tumorbench_utils import imaging, published
+from tumorbench_utils import curation, imaging, published
+from tumorbench_utils.cohorts import COHORTS
 from tumorbench_utils.cohorts import lung_ct as lung_cts
 from tumorbench_utils.cohorts.released import TABLES as COHORT_TABLES
 from tumorbench_utils.cohorts.released import rows as cohort_rows
 
-__all__ = ["COHORT_TABLES", "cohort_rows", "lung_ct", "registry"]
+__all__ = ["COHORT_TABLES", "cohort_rows", "lung_ct", "readers", "registry"]
 
 
 @cache
 def registry() -> published.Published:
     """The real FMCIB embeddings of NSCLC-Radiomics and their controls."""
     return published.from_registry()
+
+
+@cache
+def readers() -> curation.Lidc:
+    """The nodules of LUNA16 from the readers' annotations."""
+    return curation.select_lidc(COHORTS.get("luna16"))
 
 
 @cache

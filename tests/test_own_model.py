@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -28,13 +29,19 @@ def python(folder, *arguments, path=()):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
 
 
-def test_an_encoder_in_under_twenty_lines(tmp_path):
-    source = block("in a cell")
-    assert len([line for line in source.splitlines() if line.strip()]) < 20
-    done = python(tmp_path, "-c", source)
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """The folder in which the cell of the chapter has run."""
+    folder = tmp_path_factory.mktemp("cell")
+    done = python(folder, "-c", block("in a cell"))
     assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_an_encoder_in_under_twenty_lines(ran):
+    assert len([line for line in block("in a cell").splitlines() if line.strip()]) < 20
     path = re.search(r"`(runs/mine/\S+\.parquet)`", CHAPTER)[1]
-    table = embeddings.read(tmp_path / path)
+    table = embeddings.read(ran / path)
     assert sorted(table.sample_id) == ["lung1", "lung2"]
     assert table.vectors.shape == (2, 1024)
     assert table.provenance["parameters"]["untrained"]
@@ -71,7 +78,9 @@ def test_a_package_brings_its_model(installed, tmp_path):
     assert "unknown model 'my_ct_model'" in python(tmp_path, "-c", code).stderr
 
 
-def test_a_notebook_runs_the_model_of_a_package(installed, tmp_path):
+def test_a_notebook_runs_the_model_of_a_package(installed, ran, tmp_path):
+    for name in ("annotations", "patches"):  # the same images, not read again
+        shutil.copytree(ran / "runs" / "mine" / name, tmp_path / "mine" / name)
     given = {"model": "my_ct_model", "weights": "random", "cohorts": ["lung_ct"], "run": str(tmp_path / "mine")}
     notebook = str(ROOT / "notebooks" / "2_embedding_extraction.ipynb")
     papermill = ["-m", "papermill", "--no-progress-bar", notebook, "out.ipynb", "--parameters_yaml", json.dumps(given)]

@@ -336,7 +336,7 @@ def test_the_curve_is_of_all_patients_once_and_the_exclusions_of_the_sampled_uni
     found = pages.followed(Annotations(table, excluded))
     assert found["patient_id"].tolist() == ["p", "r"]
     assert pages.followed(Annotations(table[["patient_id"]], excluded[["patient_id"]])).empty
-    readers = curation.select_lidc(COHORTS.get("luna16"))
+    readers = real.readers()
     assert len(pages.left_out(readers.selected)) == 1097 + 509
     (said,) = pages.summary(COHORTS.get("luna16"), "paper", None, readers.selected, None, None)
     assert said.endswith("as expected; 130 scans and 1,606 nodules left out, each with its reason.")

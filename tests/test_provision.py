@@ -45,14 +45,14 @@ def test_what_is_there_is_left_alone_and_only_what_lacks_is_made(run):
 
 
 def test_phantoms_are_as_many_as_data_curation_made(tmp_path, monkeypatch):
-    monkeypatch.setitem(provision.OPEN, "phantom", {"cases": 2, "retests": 1})
+    monkeypatch.setitem(provision.OPEN, "phantom", {"cases": 1, "retests": 1})
     provision.ensure(tmp_path, "phantom", [SMALL], workers=1)
     monkeypatch.setitem(provision.OPEN, "phantom", {"cases": 5, "retests": 1})
     provision.ensure(tmp_path, "phantom", BENCHMARK[:1], workers=1)
-    assert len(pd.read_csv(tmp_path / "images" / "phantom" / "cases.csv")) == 3
+    assert len(pd.read_csv(tmp_path / "images" / "phantom" / "cases.csv")) == 2
     kept = [len(Bank(bank.path_of(tmp_path, "phantom", each)).rows) for each in ("small", "iso_1mm")]
-    assert kept == [2, 2]  # a retest has no label of its own
-    assert len(annotations.read(annotations.path_of(tmp_path, "phantom"))) == 2
+    assert kept == [1, 1]  # a retest has no label of its own
+    assert len(annotations.read(annotations.path_of(tmp_path, "phantom"))) == 1
 
 
 def test_phantoms_scanned_twice_have_images_of_their_own_and_no_label(tmp_path, monkeypatch):

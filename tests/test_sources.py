@@ -370,9 +370,16 @@ def test_the_released_tables_pass_as_clinical_files(tmp_path):
     assert len(table) == 210
 
 
-def test_the_silence_of_idc_index_is_an_error(monkeypatch):
+@pytest.fixture
+def idc_index(monkeypatch):
+    """The package, whose client does not begin by reading an index of all series, which takes seconds."""
     import idc_index
 
+    monkeypatch.setattr(idc_index.IDCClient, "__init__", lambda client: setattr(client, "clinical_data_dir", None))
+    return idc_index
+
+
+def test_the_silence_of_idc_index_is_an_error(idc_index, monkeypatch):
     monkeypatch.setattr(idc_index.IDCClient, "fetch_index", lambda client, name: None)  # as after a failed fetch
     with pytest.raises(sources.SourceError, match=r"gave no table c4kc_kits_clinical\. Without a network, give"):
         sources.clinical("c4kc_kits_clinical", ["vital_status"])
@@ -385,9 +392,7 @@ def test_the_silence_of_idc_index_is_an_error(monkeypatch):
         sources.clinical("c4kc_kits_clinical", [])
 
 
-def test_a_clinical_table_of_the_idc_is_checked_like_a_file(monkeypatch, tmp_path):
-    import idc_index
-
+def test_a_clinical_table_of_the_idc_is_checked_like_a_file(idc_index, monkeypatch, tmp_path):
     def fetched(client, name):
         client.clinical_data_dir = str(tmp_path)
 

@@ -18,33 +18,77 @@ MODULES = sorted(
     ".".join(path.relative_to(ROOT / code_hash.PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
     for path in (ROOT / code_hash.PACKAGE).rglob("*.py")
 )
+ENTRY = "leaderboard_pages"  # of the modules that load most
 LOADER = """
-import importlib, json, sys
+import builtins, importlib, importlib.util, json, sys
 package, root, *names = sys.argv[1:]
 sys.path.insert(0, root)
-found = {}
+edges, first, real = {}, None, builtins.__import__
+
+def noted(name, globals=None, locals=None, fromlist=(), level=0):
+    result = real(name, globals, locals, fromlist, level)
+    importer = (globals or {}).get("__name__") or ""
+    if importer.split(".")[0] == package:
+        base = importlib.util.resolve_name("." * level + name, globals["__package__"])
+        imported = {base, *(f"{base}.{each}" for each in fromlist or ())}
+        edges.setdefault(importer, set()).update(imported & set(sys.modules))
+    return result
+
+def loaded():
+    return [each for each in sys.modules if each.split(".")[0] == package]
+
+builtins.__import__ = noted
 for name in names:
-    for loaded in [each for each in sys.modules if each.split(".")[0] == package]:
-        del sys.modules[loaded]
     importlib.import_module(f"{package}.{name}".rstrip("."))
-    found[name] = [each for each in sys.modules if each.split(".")[0] == package]
-print(json.dumps(found))
+    first = first or loaded()
+print(json.dumps([first, {name: sorted(edges.get(name, ())) for name in loaded()}]))
 """
 
 
 @pytest.fixture(scope="module")
-def loaded():
-    """What Python really loads of the package when a module is imported, by module."""
-    command = [sys.executable, "-c", LOADER, code_hash.PACKAGE, str(ROOT), *MODULES]
-    found = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
-    start = len(code_hash.PACKAGE) + 1
-    return {name: {each[start:] for each in modules} for name, modules in found.items()}
+def observed():
+    """What Python really loads of the package: (with the entry alone, what each module itself imports)."""
+    names = [ENTRY, *(name for name in MODULES if name != ENTRY)]
+    command = [sys.executable, "-c", LOADER, code_hash.PACKAGE, str(ROOT), *names]
+    first, edges = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    return set(map(inner, first)), {inner(name): within(found) for name, found in edges.items()}
+
+
+def inner(name):
+    """The name of a module within the package."""
+    return name.removeprefix(code_hash.PACKAGE).removeprefix(".")
+
+
+def within(names):
+    return {inner(name) for name in names if name.split(".")[0] == code_hash.PACKAGE}
+
+
+def loaded_with(name, edges):
+    """All that is loaded when a module is imported: what it imports, what that imports, and the packages around."""
+    found, ahead = set(), {name}
+    while ahead:
+        each = ahead.pop()
+        found.add(each)
+        ahead |= (edges[each] | {each.rpartition(".")[0]}) - found
+    return found
+
+
+def test_the_imports_of_single_modules_make_up_what_an_entry_loads(observed):
+    first, edges = observed
+    assert len(first) > 30 and set(edges) == set(MODULES)
+    assert loaded_with(ENTRY, edges) == first
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_every_module_that_is_loaded_is_reached(loaded, name):
-    missed = loaded[name] - code_hash.reached({name})
-    assert not missed, f"not in the hash of {name or code_hash.PACKAGE}: {sorted(missed)}"
+def test_every_import_that_happens_is_read_from_the_source(observed, name):
+    missed = observed[1][name] - code_hash.imports(code_hash.file_of(name).read_text(), name)
+    assert not missed, f"not among the imports of {name or code_hash.PACKAGE}: {sorted(missed)}"
+
+
+@pytest.mark.parametrize("name", [ENTRY, "plots", "published", "bank", "exchange", "models.fmcib", "cohorts.rider"])
+def test_every_module_that_is_loaded_is_reached(observed, name):
+    missed = loaded_with(name, observed[1]) - code_hash.reached({name})
+    assert not missed, f"not in the hash of {name}: {sorted(missed)}"
 
 
 def test_a_registry_reaches_every_entry():
@@ -75,9 +119,14 @@ def edited(path, change):
     return code_hash.of_notebook(path)
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
-def notebook(request, tree):
-    return tree / "notebooks" / request.param.name
+def test_every_notebook_has_a_hash_of_its_own():
+    assert len({code_hash.of_notebook(path) for path in NOTEBOOKS}) == len(NOTEBOOKS) > 10
+
+
+@pytest.fixture(params=["1_data_curation", "7_leaderboard", "workshop_1_leakage"])
+def notebook(request, tmp_path):
+    """A copy of a notebook that a test may edit; the package is that of the checkout."""
+    return Path(shutil.copy(ROOT / "notebooks" / f"{request.param}.ipynb", tmp_path))
 
 
 def test_prose_outputs_and_tags_do_not_count(notebook):
