@@ -95,7 +95,8 @@ def selection(cohort: Cohort) -> str:
     if not hasattr(source, "collection"):
         return f"files {', '.join(f'`{each}`' for each in source.files)} of Zenodo record {source.record}"
     wanted = source.expected
-    masks = f", and {wanted.mask:,} masks ({wanted.mask_gb:g} GB)" if wanted.mask else ""
+    size = f" ({wanted.mask_gb:g} GB)" if wanted.mask_gb else ""
+    masks = f", and {wanted.mask:,} masks{size}" if wanted.mask else ""
     text = f"{wanted.cases:,} cases of collection `{source.collection}`: {wanted.ct:,} CTs ({wanted.ct_gb:g} GB){masks}"
     return f"{text}; {source.note}" if source.note else text
 

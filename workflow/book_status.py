@@ -156,7 +156,7 @@ def totals(ran: Sequence[Ran], tables: dict[str, dict]) -> str:
         ["current", agreement([each.today for each in ran])],
         ["hardware", f"{computed}cores, memory and graphics card {UNKNOWN}"],
     ]
-    return markdown_table(["this run", ""], rows)
+    return markdown_table(["this run", "value"], rows)
 
 
 def agreement(today: Sequence[bool | None]) -> str:

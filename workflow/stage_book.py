@@ -275,7 +275,7 @@ def cohorts_table() -> str:
             rows.append(
                 [*head, endpoint.title if endpoint else "none: test-retest", f"`{variant}`", counts, cohort.licence]
             )
-    head = ["cohort", "anatomy", "size", "endpoint", "variant", "positive / negative", "licence of images"]
+    head = ["cohort", "anatomy", "size (study)", "endpoint", "variant", "positive / negative", "licence of images"]
     return markdown_table(head, rows)
 
 

@@ -29,8 +29,8 @@ INSPECTION = "".join(INSPECTION[1:])  # the browser takes a function, without th
 FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 AXE_SEES = {(1280, "light"), (390, "dark")}  # every width and every theme once: a look takes a second or two
-# Text in figures is read by our own test, through all that is painted behind it; roles of references are docutils' own
-AXE_WHERE = {"exclude": [["svg"], [".citation-list"]]}
+# Text in figures is read by our own test, through all that is painted behind it; formulas are MathJax's, roles of references docutils'
+AXE_WHERE = {"exclude": [["svg"], [".citation-list"], ["mjx-container"]]}
 AXE_HOW = {
     "resultTypes": ["violations"],
     "preload": False,  # it would fetch style sheets again, from wrong addresses

@@ -52,7 +52,7 @@ MODEL = Model(
     differences=(
         "Size: the authors crop 50 voxels a side, the benchmark 48.",
         "Intensities: the authors divide HU + 1024 by 3072 and clip nothing, the benchmark clips at -1024 and 2048 HU.",
-        "Centre: the seed point lies in the middle of the patch; the authors and the released code truncate it.",
+        "Centre: the seed point lies in the middle of the patch; the released code truncates it to a voxel.",
     ),
     checkpoint=Checkpoint(
         file="model_weights.torch",
