@@ -12,7 +12,7 @@ contrast => {
     return false;
   };
   const root = document.documentElement;
-  const wide = all('.bd-article *')
+  const wide = all('.bd-article *:not(svg *, mjx-container *)')  // which are cut off, or scroll, with what holds them
     .filter(each => each.getBoundingClientRect().right > innerWidth + 1 && !held(each))
     .map(each => `${each.tagName}.${each.className}`);
 
