@@ -55,7 +55,7 @@ def _control_card(control: Control) -> str:
         f"{len(names):,} {'feature' if len(names) == 1 else 'features'}.\n",
         f"- **Made by**: {control.architecture}; {control.objective}",
         f"- **Features**: {shown}",
-        f"- **Needs**: {'patch and mask' if control.needs_mask else 'no mask'}",
+        f"- **Needs**: {'patch and mask' if control.needs_mask else 'the annotation table alone'}",
         f"- **Scale**: {'each feature standardised over the cohort' if control.standardise else 'as computed'}",
         f"- **Licence**: code {control.code_licence}",
     ]

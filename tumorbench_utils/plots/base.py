@@ -204,7 +204,7 @@ def table(frame: pd.DataFrame, caption: str = "", digits: int = 3, published: Se
 
 def provenance(record: Mapping) -> Styler:
     """What a page was made of: versions, parameters and the start of each input's SHA-256."""
-    rows = [("version", version, name) for name, version in record["versions"].items()]
-    rows += [("parameter", value, name) for name, value in record["parameters"].items()]
-    rows += [("input, SHA-256", f"{digest[:16]}…", name) for name, digest in record["inputs"].items()]
-    return table(pd.DataFrame(rows, columns=["what", "value", "name"]), "What this page was made of")
+    rows = [("version", name, version) for name, version in record["versions"].items()]
+    rows += [("parameter", name, value) for name, value in record["parameters"].items()]
+    rows += [("input, SHA-256", name, f"{digest[:16]}…") for name, digest in record["inputs"].items()]
+    return table(pd.DataFrame(rows, columns=["what", "name", "value"]), "What this page was made of")

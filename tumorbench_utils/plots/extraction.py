@@ -188,7 +188,7 @@ def _bars(axis: Axes, places: np.ndarray, sizes: np.ndarray, texts: list[str], c
 
 
 def _round(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+    return f"{value:,.0f}" if value >= 99.5 else f"{value:.2g}"  # else 99.7 would be 1e+02
 
 
 def _seconds(seconds: float) -> str:
@@ -344,7 +344,7 @@ def recipes(compared: Comparison, names: tuple[str, str] = ("benchmark", "author
         bottom.plot(dots["first"], dots["second"], "o", color=OURS, markersize=3, alpha=0.5, markeredgewidth=0)
         words = f"Distances: Spearman {compared.spearman:.2f}" if np.isfinite(compared.spearman) else "Distances"
         if np.isfinite(compared.cka_debiased):
-            words += f"; CKA {compared.cka:.2f}, without bias {compared.cka_debiased:.2f}"
+            words += f"\nCKA {compared.cka:.2f}, without bias {compared.cka_debiased:.2f}"
         some = f" ({counted(len(dots), 'pair')} of {len(compared.distances):,})" if step > 1 else ""
         bottom.set(xlabel=f"cosine distance, {names[0]}{some}", ylabel=f"cosine distance, {names[1]}", title=words)
         for axis in (bottom.xaxis, bottom.yaxis):
