@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import same_color, to_rgb
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.cluster import hierarchy
-from test_plots_curation import drawn, overlap, words
+from test_plots_curation import assert_legible, drawn, words
 
 from tumorbench_utils import plots as book
 from tumorbench_utils.plots import alignment
@@ -85,12 +85,7 @@ def test_figures_draw_without_warnings_with_legible_texts_apart_and_within(name,
     svg = next(iter(ElementTree.fromstring(page.replace("xlink:href", "href"))))
     assert svg.get("aria-label") == "PHANTOM, UNTRAINED: What it shows" and book.INK not in page
     assert len(page) < 400_000
-    assert min(text.get_fontsize() for text, _ in texts) >= 8
-    for text, ((left, low), (right, high)) in texts:
-        assert left > -0.5 and low > -0.5, text
-        assert right < book.WIDTH * 72 + 0.5 and high < figure.get_figheight() * 72 + 0.5, text
-    for (one, a), (two, b) in combinations(texts, 2):
-        assert overlap(a, b) < 0.5, (one, two)
+    assert_legible(figure, texts)
 
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if name.endswith(", one")])

@@ -112,6 +112,16 @@ def overlap(a, b):
     return (np.minimum(a[1], b[1]) - np.maximum(a[0], b[0])).min()
 
 
+def assert_legible(figure, texts):
+    """Texts as ``drawn`` gives them are large enough, within the figure, and apart."""
+    assert min(text.get_fontsize() for text, _ in texts) >= 8
+    for text, ((left, low), (right, high)) in texts:
+        assert left > -0.5 and low > -0.5, text
+        assert right < style.WIDTH * 72 + 0.5 and high < figure.get_figheight() * 72 + 0.5, text
+    for (one, a), (two, b) in combinations(texts, 2):
+        assert overlap(a, b) < 0.5, (one, two)
+
+
 def words(figure):
     return [text.get_text() for text in figure.findobj(Text) if shown(text)]
 
