@@ -1,4 +1,5 @@
-"""Order of the files: the longest first, so that the processes that test (`make test`) end together.
+"""Order of the files: the longest first, so that the processes that test (`make test`) end together; what needs the
+book comes last, when the first file has built it.
 
 Each process begins with one of the first two files and has the third or the fourth in hand until that one ends.
 """
@@ -23,10 +24,11 @@ LONGEST = (
     "test_models_library.py",
     "test_loading.py",
     "workflow/test_code_hash.py",
-    "book/test_commands.py",  # needs the book
 )
+WITH_BOOK = ("book/test_commands.py", "book/test_every_page_on_a_desktop.py", "book/test_every_page_on_a_phone.py")
 
 
 def pytest_collection_modifyitems(items):
     place = {TESTS / name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path, len(place)))
+    place |= {TESTS / name: len(LONGEST) + 1 + number for number, name in enumerate(WITH_BOOK)}
+    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))

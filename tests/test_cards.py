@@ -169,7 +169,7 @@ def test_findings_carry_the_numbers_of_the_diagnosis():
 
 def test_findings_of_few_samples_are_a_warning():
     said = cards.findings(diagnosed(embedding(2)))
-    assert said[0].endswith("With 2 the figures say little: ranks cannot exceed 1, and chance is large.")
+    assert said[0].endswith("With 2 the figures say little: a rank is 1 at most, and much of the rest is chance.")
     assert any("The cosine similarity of the two samples is" in point for point in said)
     assert any(point.startswith("Not computed: a spectrum: two samples differ in one direction") for point in said)
     one = cards.findings(diagnosed(embedding(1)))

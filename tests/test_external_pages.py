@@ -216,12 +216,15 @@ def test_tables_of_the_page_have_a_row_for_each_pair_model_and_head(judged):
     assert len(apart) == 2 and list(apart["n_first"]) == [24, 24]
     for table, some in (pages.drops_table(page, scores), pages.rescaled_table(page, found, scores, 60, 0),
                         pages.calibration_table(page, found, 60, 0), pages.choices_table(page, found)):  # fmt: skip
-        assert len(table) == 8 and some == "" and set(table["embedding"]) == {"Good", "Volume"}
-        assert set(table["head"]) == {"kNN", "linear probe"}
-    drops = pages.drops_table(page, scores)[0].set_index(["embedding", "head", "from"])
+        assert len(table) == 8 and some == "" and next(iter(table)) == "judge"
+        assert set(table["judge"]) == {
+            f"{title}, {head}" for title in ("Good", "Volume") for head in ("kNN", "linear probe")
+        }
+        assert list(table)[-1].startswith("learnt in")  # numbers are seen first, where a table must scroll
+    drops = pages.drops_table(page, scores)[0].set_index(["judge", "learnt in → tested in"])
     row = scores.query("measure == 'drop' and model == 'volume' and head == 'linear' and train == @B").iloc[0]
-    told = drops.loc[("Volume", "linear probe", "NSCLC-Radiogenomics")]
-    assert told["drop"].startswith(f"{row['value']:+.2f} (") and told["p (Holm)"] == row["p_holm"]
+    told = drops.loc[("Volume, linear probe", "NSCLC-Radiogenomics → NSCLC-Radiomics")]
+    assert told["drop"].startswith(f"{row['value']:+.2f} (") and told["p, Holm"] == row["p_holm"]
     assert len(pages.drift_table(page)[0]) == 4 and pages.left_out_table(page) is None
     chosen = found.choices.query("model == 'good' and head == 'knn' and train == @A and fold == 'all'").iloc[0]
     assert pages.choices_table(page, found)[0]["k or C"][0] == f"{chosen['chosen']:g}"

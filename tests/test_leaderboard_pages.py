@@ -205,6 +205,14 @@ def test_intervals_are_those_of_the_value_and_a_mean_over_cohorts_has_none(board
     assert (two["retest_identification_low"], two["retest_identification_high"]) == (0.5, 0.9)
 
 
+def test_no_interval_of_an_auc_leaves_its_range(board):
+    rows = board.rows.set_index("table")
+    assert rows["auc_within_worst_high"].max() <= 1 and rows["auc_within_worst_low"].min() >= 0
+    table = pd.DataFrame({"auc": [0.5, 0.95, 0.02], "low": [0.4, 0.85, -0.08], "high": [0.6, 1.05, np.nan]})
+    cut = gathering.bounded(table)
+    assert list(cut["low"]) == [0.4, 0.85, 0] and list(cut["high"][:2]) == [0.6, 1] and np.isnan(cut["high"][2])
+
+
 def test_titles_are_of_their_own():
     same = {"title": "A", "recipe": "benchmark", "control": None, "model": "astra", "weights": "pretrained"}
     records = [same | {"table": "one"}, same | {"table": "two"}, same | {"table": "x", "weights": "untrained"},
@@ -295,6 +303,29 @@ def test_a_control_that_is_first_is_called_a_control(board):
     told = ", ".join(f"{TITLES[name]} on {count}" for name, count in first.items())
     assert f"- PHANTOM, PARTLY UNTRAINED: this run, phantoms: first on 2 cohorts: {told}." in words
     assert "- as published: first on 6 cohorts: FMCIB on 3, VISTA3D on 2, Models Genesis on 1." in words
+
+
+def of_two(*aucs):
+    """The standing of a run of patients with these AUCs (rows: cohorts), no predictions, of as many models."""
+    cells = [(f"m{model}", f"c{cohort}", auc) for cohort, row in enumerate(aucs) for model, auc in enumerate(row)]
+    table = pd.DataFrame(cells, columns=["table", "cohort", "auc"]).assign(phantom=False, weights="x", control=None)
+    table["model"] = table["table"]
+    return standing._standing(standing.PATIENTS, table, {f"m{n}": f"M{n}" for n in range(9)}, 0.05, [])
+
+
+def test_models_that_tie_for_the_best_mean_rank_are_all_named_and_numbers_agree():
+    tied = of_two((0.9, 0.8, 0.7, 0.6), (0.8, 0.9, 0.7, 0.6))
+    assert pages.mean_shown(tied).caption.endswith("M0, M1 share the best mean rank, 1.50 and 1.50.")
+    words = pages.trajectories_shown(tied).caption
+    assert words.endswith("Best on average, alike: M0, rank 1 to 2; M1, rank 1 to 2. Move most: M0, rank 1 to 2; M1, "
+                          "rank 1 to 2.") and "in colour the 3 of the best mean rank" in words  # fmt: skip
+    assert "from the best, M0, M1, are told apart: none" in pages.critical_shown(tied).caption
+    alone = of_two((0.9, 0.8), (0.9, 0.8))
+    assert "M0 has the best mean rank, 1.00." in pages.mean_shown(alone).caption
+    sure = alone.ranks.mean.assign(low=1.0, high=2.0, first=[0.8, 0.2])
+    words = pages.mean_shown(replace(alone, sure=sure, draws=20)).caption
+    assert words.endswith("best of all in 80% of draws; 1 other interval meets its.")
+    assert "in colour all models" in pages.trajectories_shown(of_two((0.9, 0.8), (0.8, 0.9))).caption
 
 
 def test_wins_and_losses_of_a_pair_are_each_other_s(board):
@@ -405,11 +436,16 @@ def test_what_is_outside_of_the_block_is_listed_by_title(board):
 def test_a_run_of_phantoms_and_one_cohort_names_no_model_for_patients(board):
     words = pages.answers(board)
     assert words.startswith("**This run names no model for patients.** 1 trained model was tested on patients")
-    assert "FMCIB 0.89 (0.87 to 0.90) on LUNA16 (0 of 9 others overlap)" in words
+    marked = "AUC [0.89]{.tb-published} (95 % interval 0.87 to 0.90)"
+    assert f"FMCIB, {marked} on LUNA16 (0 of 9 others overlap)" in words
+    published = " ".join(line.partition("As published:")[2] for line in words.splitlines())
+    assert published.count("]{.tb-published}") == 9 and not re.search(
+        r"(AUC|RIDER|to|kappa of \S+) \d\.\d\d \(95", published
+    )
     value = board.rows.set_index("table").loc["fmcib_authors", "auc_within"]
     assert (
-        f"FMCIB (own recipe) {value:.2f} ({value - 0.1:.2f} to {value + 0.1:.2f}) on NSCLC-Radiomics, not named"
-        in words
+        f"FMCIB (own recipe), AUC {value:.2f} (95 % interval {value - 0.1:.2f} to {value + 0.1:.2f}) on "
+        "NSCLC-Radiomics, not named" in words
     )
     assert "on PHANTOMS only, Astra (third-party copy) 75% of second scans found" in words
     assert 250 <= len(words.split()) <= 350
@@ -461,7 +497,8 @@ def test_a_model_that_passes_every_rule_is_named_with_its_worst_auc(tmp_path):
         put_task(tmp_path, question)
     words = pages.which_model(tmp_path, draws=300)
     assert words.startswith("**This run supports, for at least one task: VISTA3D.**")
-    assert re.search(r"malignant\?\*\* This run: supports VISTA3D 1\.00 \(0\.90 to 1\.10\) on \S+ at worst\.", words)
+    told = "This run: supports VISTA3D, AUC 1.00 (95 % interval 0.90 to 1.00) on "  # no AUC is above 1
+    assert re.search(rf"malignant\?\*\* {re.escape(told)}\S+ at worst\.", words)
     assert "supports PASTA" not in words and "another hospital" not in words and "gain over" not in words
     assert 250 <= len(words.split()) <= 350
 

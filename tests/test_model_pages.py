@@ -91,6 +91,18 @@ def test_throughput_counts_what_was_computed(encoder):
     assert "24 patches in 6.0 s, 4 a second" in shown.caption and "On cpu, fp32." in shown.caption
     assert "a, phantom: 4 patches a second" in shown.alt
     assert model_pages.throughput(TIMINGS.assign(images=0), encoder) is None
+    both = TIMINGS.assign(cohort=["lung_ct", "phantom"], images=24, seconds=6.0)
+    marks = [
+        model_pages.throughput(table.drop(columns="peak_bytes"), CONTROL).caption.startswith("PHANTOM: ")
+        for table in (both, both[::-1], both.head(1))
+    ]
+    assert marks == [True, True, False] and shown.caption.startswith("PHANTOM, UNTRAINED: ")
+
+
+def test_a_control_is_not_told_of_a_network_or_of_recipes():
+    control, one, two = MODELS.get("volume"), SMALL, MODELS.get("models_genesis")
+    assert [model_pages.fed(each).split()[0] for each in (control, one, two)] == ["A", "One", "Two"]
+    assert "enter the network" in model_pages.planes(one) and "enter the network" not in model_pages.planes(control)
 
 
 def test_captions_give_the_figures(found):
@@ -104,8 +116,10 @@ def test_captions_give_the_figures(found):
     share = found["small.benchmark"].spectrum.shares[0]
     assert (
         f"40 tumours of phantom ({share:.0%} and"
-        in model_pages.projection(found["small.benchmark"], table, "phantom", "").caption
+        in model_pages.projection(found["small.benchmark"], table, "phantom", "", "small.benchmark").caption
     )
+    other = model_pages.projection(found["small.authors"], table, "phantom", "phantom", "small.authors")
+    assert other.caption.startswith("PHANTOM: small.authors: the first two principal components")
 
 
 def test_recipes_are_compared_with_chance(found):

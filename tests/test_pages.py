@@ -50,6 +50,20 @@ def test_an_expectation_names_every_variant(cohort):
         assert said.startswith("Expected: no endpoint.")
 
 
+@pytest.mark.parametrize(
+    ("title", "mark", "after"),
+    [
+        ("PHANTOM, site A", "phantom", "Site A"),
+        ("PHANTOM nodule malignancy", "phantom", "Nodule malignancy"),
+        ("PHANTOM", "phantom", "The cohort"),
+        ("two-year survival", "phantom", "Two-year survival"),
+        ("LUNA16", "", "LUNA16"),
+    ],
+)
+def test_a_title_does_not_repeat_the_mark_before_it(title, mark, after):
+    assert pages.after_mark(title, mark) == after
+
+
 def test_expected_counts_or_that_there_are_none():
     assert pages.expectation(COHORTS.get("luna16")).startswith("Expected: 327 positive, 350 negative (paper)")
     assert pages.expectation(COHORTS.get("phantom")) == "Expected: no set count (paper); no set count (survival)."

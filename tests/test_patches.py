@@ -23,8 +23,8 @@ TURNS = {
 
 
 def thinned(volume, direction):
-    """A CT with every fourth column and row, lying in space as ``direction`` says."""
-    array = np.ascontiguousarray(volume.array[:, ::4, ::4])
+    """The middle of a CT, every fourth column and row of it, lying in space as ``direction`` says."""
+    array = np.ascontiguousarray(volume.array[:, 128:384:4, 128:384:4])
     return dataclasses.replace(volume, array=array, spacing=volume.spacing * [4, 4, 1], direction=direction)
 
 

@@ -1,5 +1,6 @@
 """Every figure draws, is valid SVG of the page's width, and carries its caption and alternative text."""
 
+import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -87,6 +88,18 @@ def test_follow_up_curve_is_the_kaplan_meier_estimate():
 def test_tables_hide_the_index_and_round():
     text = plots.table(pd.DataFrame({"auc": [0.57912], "n": [1234]}), "A caption").to_html()
     assert "0.579" in text and "1,234" in text and "A caption" in text
+
+
+def test_cells_of_tables_may_wrap_but_not_inside_of_an_interval_and_long_ones_keep_a_width():
+    frame = pd.DataFrame({"rule": ["a sentence that says at length what was asked of whom", "short"],
+                          "file": ["x" * 21, "0.71 (0.60 to 0.81)"], "mixed": [0.12345, "two"],
+                          "n": [1, 2]})  # fmt: skip
+    styler = plots.table(frame, published=["n"])
+    text = styler.to_html()
+    assert "0.71 (0.60\xa0to\xa00.81)" in text and "0.123<" in text and "what was asked of whom" in text
+    assert re.findall(r"row(\d) col(\d) tb-long", text) == [("0", "0"), ("0", "1")]
+    assert text.count("tb-published") == 2
+    assert frame["file"][1] == "0.71 (0.60 to 0.81)"  # the table itself is as it was
 
 
 def test_provenance_names_versions_parameters_and_inputs():

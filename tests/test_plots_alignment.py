@@ -160,7 +160,7 @@ def test_curves_name_the_pairs_of_most_and_least_overlap_and_draw_chance():
     figure = alignment.overlap_curves(table, 10)
     (axis,) = figure.axes
     legend = [text.get_text().replace("\n", " ") for text in figure.legends[0].get_texts()]
-    assert legend == ["CT-CLIP – PASTA", "FMCIB – CT-FM", "mean of all pairs", "chance"]
+    assert legend == ["CT-CLIP – PASTA", "FMCIB – CT-FM", "mean of all pairs", "chance", "k = 10"]
     lines = {line.get_label(): line for line in axis.lines}
     last = table.query("first == 'CT-CLIP' and second == 'PASTA'")
     assert_array_equal(lines["CT-CLIP – PASTA"].get_ydata(), last["share"])

@@ -77,6 +77,10 @@ def test_the_worst_case_is_named_with_its_rank_and_cohort():
     found = sorted(marks(axis, "o") + marks(axis, "s"), key=lambda mark: mark[1])
     assert [x for x, _, _ in found] == list(table["value"])
     assert [same_color(colour, SECOND) for _, _, colour in found] == [False, True, False, False]
+    best = external.worst(ends(table.assign(head=["linear probe", "kNN", "kNN", "kNN"]))).axes[0]
+    assert [same_color(colour, SECOND) for _, _, colour in marks(best, "s")] == [True]  # not by who is first
+    one = external.slopes(compared().query("head == 'linear probe'"), "A", "B").axes[0]
+    assert all(same_color(colour, SECOND) for _, _, colour in marks(one, "s")) and not marks(one, "o")
 
 
 def test_cohorts_are_counted_by_class_and_their_volumes_drawn_with_medians():

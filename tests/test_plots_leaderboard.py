@@ -52,6 +52,12 @@ def beyond(n=10):
     return table.assign(retest_low=table["retest"] - 0.1, retest_high=table["retest"] + 0.1, speed=3.0, focus=0.1)
 
 
+def narrow():
+    """Ticks of several figures with signs in three panels beside each other, as of one run."""
+    table = pd.DataFrame({"title": LONG, "one": [-0.118, -0.16, -0.238], "two": [0.27, 0.5, 0.695]})
+    return table.assign(three=table["one"] / 100)
+
+
 PANELS = {"retest": "retest identification", "kappa": "kappa", "speed": "seconds a patch", "focus": "tumour focus"}
 
 FIGURES = {
@@ -76,6 +82,7 @@ FIGURES = {
     "wins, none": lambda: leaderboard.pairwise_wins(single().head(0)),
     "facets": lambda: leaderboard.facets(beyond(), PANELS),
     "facets, one": lambda: leaderboard.facets(beyond(2), {"speed": "seconds a patch"}),
+    "facets, signs": lambda: leaderboard.facets(narrow(), dict.fromkeys(("one", "two", "three"), "focus minus blind")),
     "facets, none": lambda: leaderboard.facets(beyond(), {"kappa": "kappa"}),
 }
 
@@ -218,6 +225,13 @@ def test_facets_draw_each_measure_that_is_known_with_its_interval():
     lines = [each[:, 0] for each in shown[0].collections[0].get_segments()]
     assert_allclose(lines, [[-0.1, 0.1], [0.4, 0.6], [0.9, 1.1]])
     assert [text.get_text() for text in shown[1].get_yticklabels()] == ["", "", ""]
+
+
+def test_a_narrow_panel_has_at_most_two_labels():
+    for axis in leaderboard.facets(narrow(), {"one": "one", "two": "two", "three": "three"}).axes:
+        assert len(axis.get_xticks()) == (1 if axis.get_title(loc="left") == "three" else 2)
+        low, high = axis.get_xlim()
+        assert all(low <= tick <= high for tick in axis.get_xticks())
 
 
 def test_what_was_measured_on_phantoms_is_hollow():

@@ -715,7 +715,7 @@ def page(run, tmp_path):
 
 
 def test_a_page_shows_every_section(page, trained):
-    shown, space = page(trained, ready(), [ready(name="other")], twins=1, results="")
+    shown, space = page(trained, ready(), [ready(name="other")], twins=1)
     empty = [name for name, markup in shown.items() if re.fullmatch(r"\*.*\*", markup)]
     assert empty == [] and all("figure" in shown[name] for name in shown if name.endswith("-figure"))
     assert shown["grid-figure"].count("Other") and "PARTLY PHANTOM, PARTLY UNTRAINED: Maps drawn" in shown["timings"]

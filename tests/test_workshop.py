@@ -108,6 +108,17 @@ def test_tidy_results_hold_every_number_once():
     assert values == expected
 
 
+def test_a_page_has_heads_in_words_and_limits_in_one_column():
+    table = pd.DataFrame({"rule": ["a", "b"], "n_pairs": [3, 4], "low": [0.25, np.nan], "high": [0.5, 1.0], "sd": 0.1})
+    shown = workshop.for_page(table, digits=2)
+    assert list(shown) == ["rule", "number of pairs", "95 % interval", "standard deviation"]
+    assert shown["95 % interval"].tolist() == ["0.25\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}0.50", "–"] and shown[
+        "number of pairs"
+    ].tolist() == [3, 4]
+    assert "low" in table and list(workshop.for_page(table[["rule", "sd"]])) == ["rule", "standard deviation"]
+    assert "95 % of splits" in workshop.for_page(table, limits="95 % of splits")
+
+
 # Leakage
 
 
@@ -322,6 +333,14 @@ def test_bands_begin_with_their_edge_and_one_class_has_no_auc():
     assert found["size"].tolist()[:2] == [1, 1] and np.isnan(found["size"][2])
 
 
+def test_a_page_shows_a_row_a_score_and_how_many_of_a_band_are_malignant():
+    labels, diameter = [0, 1, 0, 1, 1], np.array([2.0, 3.0, 5.0, 5.5, 9.0])
+    shown = size.by_band(size.bands(labels, {"up": diameter, "down": -diameter}, diameter, [0, 5, 8, np.inf]))
+    assert list(shown) == ["diameter, mm", "0 to 5", "5 to 8", "8 and more"]
+    rows = [["malignant", "1 of 2", "1 of 2", "1 of 1"], ["up", "1.00", "1.00", "–"], ["down", "0.00", "0.00", "–"]]
+    assert shown.to_numpy().tolist() == rows
+
+
 def test_an_embedding_knows_what_its_neighbours_share(seen):
     vectors = seen.vectors["original"].astype(float)
     other = NearestNeighbors(n_neighbors=6, metric="cosine")
@@ -330,7 +349,9 @@ def test_an_embedding_knows_what_its_neighbours_share(seen):
     found = size.knows(vectors, {"known": known, "noise": seen.labels, "gaps": gaps}, 5, draws=60).set_index("quantity")
     near = other.fit(vectors).kneighbors(vectors, return_distance=False)[:, 1:]
     assert found["rho"]["known"] == pytest.approx(stats.spearmanr(known, known[near].mean(axis=1))[0], abs=1e-12)
-    assert found["low"]["known"] > found["chance"]["known"] and found["rho"]["noise"] < 0.3
+    assert found["low"]["known"] > found["dealt_high"]["known"] and found["rho"]["noise"] < 0.3
+    assert (found["dealt_low"] < found["dealt"]).all() and (found["dealt"] < found["dealt_high"]).all()
+    assert (found["dealt_low"] < 0).all() and (found["dealt"].abs() < 0.1).all()
     assert found.loc["gaps", ["n", "missing"]].tolist() == [110, 10] and found["rho"]["gaps"] > 0.5
 
 

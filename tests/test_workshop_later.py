@@ -1,8 +1,11 @@
 """Exercises 4 and 5: each figure of theirs against one computed another way, bad input, and how figures look."""
 
+import json
+import re
 import warnings
 import xml.etree.ElementTree as ElementTree
-from itertools import combinations
+from itertools import combinations, pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -33,6 +36,16 @@ def cosine(one, two):
 @pytest.fixture(scope="module")
 def splits():
     return stability.splits_of(LABELS, PATIENTS)
+
+
+# The order of the exercises
+
+
+def test_each_exercise_leads_on_to_the_next_and_the_last_to_the_chapter_on_teaching():
+    notebooks = sorted((Path(__file__).parents[1] / "notebooks").glob("workshop_*.ipynb"))
+    ends = ["".join(json.loads(path.read_text(encoding="utf-8"))["cells"][-3]["source"]) for path in notebooks]
+    links = [re.search(r"\*\*Next:\*\* \[[^]]+\]\(([^)]+)\)", end)[1] for end in ends]
+    assert links == [*(after.name for _, after in pairwise(notebooks)), "../book/teach.md"]
 
 
 # Stability

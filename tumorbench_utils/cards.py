@@ -219,7 +219,7 @@ def _vectors(found: Diagnosis) -> str:
 def _few(samples: int, rank: int) -> str:
     if samples >= FEW:
         return ""
-    return f" With {samples:,} the figures say little: ranks cannot exceed {rank:,}, and chance is large."
+    return f" With {samples:,} the figures say little: a rank is {rank:,} at most, and much of the rest is chance."
 
 
 def _dead(found: Diagnosis) -> str:

@@ -36,6 +36,28 @@ def source(encoder: Encoder | Described) -> str:
     return "none" if isinstance(encoder, Described) else encoder.weights.source
 
 
+def fed(source: Model | Control) -> str:
+    """How a patch becomes numbers: by two recipes, by one, or by a control that has no network and so no recipe."""
+    if isinstance(source, Control):
+        return "A control has no network, no weights and no recipe; what it is computed from stands below."
+    if source.authors is None:
+        return "One recipe, `benchmark`: the patch as the study's pipeline cuts it, in the axes and window named below."
+    return (
+        "Two recipes: `benchmark` is what the released code of the study did, oddities included, so that its numbers "
+        "can be repeated; `authors` is what the model's authors prescribe."
+    )
+
+
+def planes(source: Model | Control) -> str:
+    """What the rows of the figure of a patch are: as fed and in HU, or of a control in HU alone."""
+    if isinstance(source, Control):
+        return "The patch in HU, as a radiologist looks at it. No network is fed here."
+    return (
+        "Above, the numbers that enter the network, with its own axes and window; below, the same patch as a "
+        "radiologist looks at it. What is washed out above, the model has to tell apart in a fraction of its range."
+    )
+
+
 def whole(run: str | Path, cohort: str, encoders: Sequence[Encoder | Described]) -> str:
     """The first sample of a cohort whose patch the border of the image cuts off for none of the encoders, if any."""
     banks = [bank.Bank(bank.path_of(run, cohort, each.geometry.id)) for each in encoders]
@@ -98,7 +120,9 @@ def throughput(timings: pd.DataFrame, encoder: Encoder | Described) -> Shown | N
     where = "" if isinstance(encoder, Described) else f" On {encoder.device.type}, {encoder.precision}."
     if "peak_bytes" in done and encoder.device.type != "cuda":  # that of the process, which encoders share
         done = done.drop(columns="peak_bytes")
-    return Shown(plots.throughput(done), f"{cards.timing_sentence(timings)}{where}", f"Bars. {rates}.", mark(encoder))
+    computed = next(filter(is_phantom, done["cohort"]), "")  # one cohort of phantoms marks the figure
+    marked = mark(encoder, computed)
+    return Shown(plots.throughput(done), f"{cards.timing_sentence(timings)}{where}", f"Bars. {rates}.", marked)
 
 
 def spectrum(found: Mapping[str, Diagnosis], cohort: str, marked: str) -> Shown:
@@ -116,12 +140,12 @@ def _rank(found: Diagnosis) -> str:
     return "none" if np.isnan(rank) else f"{rank:.1f} of at most {found.spectrum.limit:,}"
 
 
-def projection(found: Diagnosis, annotations: pd.DataFrame, cohort: str, marked: str) -> Shown:
-    """The first two principal components of an embedding, by label and by volume."""
+def projection(found: Diagnosis, annotations: pd.DataFrame, cohort: str, marked: str, name: str) -> Shown:
+    """The first two principal components of the embedding ``name``, by label and by volume."""
     shares = " and ".join(f"{share:.0%}" for share in found.spectrum.shares[:2])
     caption = (
-        f"The first two principal components of {found.samples:,} tumours of {cohort} ({shares} of the variance), "
-        "coloured by label (left) and by volume (right), where these are known."
+        f"{name}: the first two principal components of {found.samples:,} tumours of {cohort} ({shares} of the "
+        "variance), coloured by label (left) and by volume (right), where these are known."
     )
     alt = f"Scatter plots of two principal components, {shares} of the variance, by label and by volume."
     return Shown(plots.projection(found, annotations), caption, alt, marked)

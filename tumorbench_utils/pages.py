@@ -45,6 +45,14 @@ def card(cohort: Cohort) -> str:
     return "\n".join(lines)
 
 
+def after_mark(title: str, mark: str) -> str:
+    """A title as it follows the mark of its figure: "Site A" of "PHANTOM, site A", which the mark says already."""
+    if not mark:
+        return title
+    rest = title.removeprefix(mark.upper()).lstrip(", ") or "the cohort"
+    return f"{rest[0].upper()}{rest[1:]}"
+
+
 def noted(cohort: Cohort) -> str:
     """What the query of a cohort leaves out, as a sentence after another; empty if there is nothing to note."""
     note = getattr(cohort.images, "note", "")

@@ -6,6 +6,7 @@ without a rerun; code and outputs are those of the run.
 
 import argparse
 import json
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from importlib import metadata
@@ -138,6 +139,7 @@ def with_prose(executed: dict, source: dict, subject: str) -> dict:
             cell["metadata"]["mystnb"] = {"code_prompt_show": "Parameters of this page"}
         if cell["cell_type"] == "markdown":  # a page lies one folder deeper than its source
             cell["source"] = "".join(cell["source"]).replace("](../book/", "](../../")
+            cell["source"] = re.sub(r"\]\((workshop_\d_(\w+))\.ipynb\)", r"](../\1/\2.ipynb)", cell["source"])
     first = cells[0]["source"].splitlines()
     cells[0]["source"] = "\n".join([f"{first[0]}: {subject}" if subject else first[0], *first[1:]])
     return {**executed, "cells": [cell for section in sections(cells) for cell in told(section)]}

@@ -15,6 +15,8 @@ import pytest
 from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
+pytest.register_assert_rewrite("every_page")
+
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / "runs" / "quick" / "book"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

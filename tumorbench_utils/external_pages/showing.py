@@ -43,7 +43,7 @@ def enough(page: Page, draws: int) -> int:
 
 
 def cohorts_table(page: Page) -> pd.DataFrame:
-    """One row a cohort: its rule, who is in it, and who was left out for which reason."""
+    """One row a cohort: who is in it, who was left out for which reason, and its rule."""
     rows = []
     for site in page.sites:
         out = page.left_out.query("cohort == @site.id")["reason"].value_counts()
@@ -51,12 +51,12 @@ def cohorts_table(page: Page) -> pd.DataFrame:
         rows.append(
             {
                 "cohort": page.names[site.id],
-                "rule": page.rules[site.id],
                 "samples": len(site.samples),
                 "patients": site.samples["patient_id"].nunique(),
                 "positive": f"{site.labels.sum():,} ({site.labels.mean():.0%})",
                 "median volume (ml)": f"{volume.median():.3g}" if len(volume) else "–",
                 "left out": "; ".join(f"{n:,} {reason}" for reason, n in out.items()) or "none",
+                "rule": page.rules[site.id],
             }
         )
     return pd.DataFrame(rows)
@@ -118,12 +118,12 @@ def drift_table(page: Page) -> tuple[pd.DataFrame, str]:
     shown = pd.DataFrame(
         {
             "embedding": table["model"].map(page.titles),
-            "scaled by": table["train"].map(page.names),
-            "of": table["test"].map(page.names),
             "shift (sd)": table["shift"],
             "spread (sd)": table["spread"],
             "beyond 3 sd": table["beyond"].map("{:.1%}".format),
             "at home": table["beyond_train"].map("{:.1%}".format),
+            "scaled by": table["train"].map(page.names),
+            "of": table["test"].map(page.names),
         }
     )
     return _foremost(shown, table["shift"], "of largest shift")
@@ -210,18 +210,26 @@ def drops_table(page: Page, scores: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     records = both.to_dict("records")
     shown = pd.DataFrame(
         {
-            "embedding": both["title"],
-            "head": both["head"],
-            "from": both["train"].map(page.names),
-            "in": both["test"].map(page.names),
+            "judge": _judges(both["title"], both["head"]),
             "within": [interval(_of(row, "_within")) for row in records],
             "external": [interval(_of(row, "_external")) for row in records],
             "drop": [interval(row, sign="+") for row in records],
             "p": both["p"],
-            "p (Holm)": both["p_holm"],
+            "p, Holm": both["p_holm"],
+            **_ways(page, both),
         }
     )
     return _foremost(shown, both["value"], "of largest change")
+
+
+def _judges(titles: pd.Series, heads: pd.Series) -> pd.Series:
+    """The first column of a table: the embedding and the head on it."""
+    return titles + ", " + heads
+
+
+def _ways(page: Page, rows: pd.DataFrame) -> dict[str, pd.Series]:
+    """The last column of a table, so that numbers are seen first: learnt in which cohort, tested in which."""
+    return {"learnt in → tested in": rows["train"].map(page.names) + " → " + rows["test"].map(page.names)}
 
 
 def _of(row: Mapping, suffix: str) -> dict:
@@ -237,12 +245,10 @@ def rescaled_table(
     both = both.merge(moved.assign(head=moved["head"].map(HEAD)), on=["model", "head", "train", "test"])
     shown = pd.DataFrame(
         {
-            "embedding": both["title"],
-            "head": both["head"],
-            "from": both["train"].map(page.names),
-            "in": both["test"].map(page.names),
+            "judge": _judges(both["title"], both["head"]),
             "external": [interval(_of(row, "_external")) for row in both.to_dict("records")],
             "moved onto the training cohort": [interval(row) for row in both.to_dict("records")],
+            **_ways(page, both),
         }
     )
     return _foremost(shown, both["value"] - both["value_external"], "that moving changes most")
@@ -254,14 +260,12 @@ def calibration_table(page: Page, found: Evaluated, draws: int, seed: int) -> tu
     table["value"] = table["difference"]
     shown = pd.DataFrame(
         {
-            "embedding": table["model"].map(page.titles),
-            "head": table["head"].map(HEAD),
-            "from": table["train"].map(page.names),
-            "in": table["test"].map(page.names),
+            "judge": _judges(table["model"].map(page.titles), table["head"].map(HEAD)),
             "positive where learnt": table["observed_train"],
             "predicted": table["predicted"],
             "observed": table["observed"],
             "predicted − observed": [interval(row, sign="+") for row in table.to_dict("records")],
+            **_ways(page, table),
         }
     )
     return _foremost(shown, table["difference"], "farthest off")
@@ -275,12 +279,11 @@ def choices_table(page: Page, found: Evaluated) -> tuple[pd.DataFrame, str]:
         wide.append(float(np.log(folds.max() / folds.min())))
         rows.append(
             {
-                "embedding": page.titles[model],
-                "head": HEAD[head],
-                "learnt in": page.names[train],
+                "judge": f"{page.titles[model]}, {HEAD[head]}",
                 "k or C": f"{whole['chosen']:g}",
                 "in folds": f"{folds.min():g} to {folds.max():g}",
                 "inner AUC": whole["score"],
+                "learnt in": page.names[train],
             }
         )
     return _foremost(pd.DataFrame(rows), pd.Series(wide), "least sure")

@@ -12,10 +12,11 @@ import pandas as pd
 from .. import leaderboard, published
 from ..cohorts import COHORTS
 from ..models import TEN
-from .gathering import Board, gathered, titles_of
+from .gathering import Board, bounded, gathered, titles_of
 from .standing import PATIENTS, cohort_title
 
 STUDY = "As published:"
+MARKED = "[{:.2f}]{{.tb-published}}"  # a figure of the study, in the book's mark
 NONE_KNOWN = "none known"
 VOLUME = "volume"
 OTHER_ENDPOINT = ("nsclc_radiogenomics",)  # its published AUC is not of two-year survival
@@ -123,10 +124,10 @@ def _run_says(question: Question, board: Board) -> tuple[str, list[str], set[str
 
 def _numbers(name: str, board: Board, cohorts: Sequence[str]) -> str:
     """A model with its AUC on cohorts of this run."""
-    found = leaderboard.within(board.measures)
+    found = bounded(leaderboard.within(board.measures))
     rows = found[(found["table"] == name) & found["cohort"].isin(cohorts)]
     words = [f"{_interval(row.auc, row.low, row.high)} on {_place(row.cohort)}" for row in rows.itertuples()]
-    return f"{titles_of(board.records)[name]} {', '.join(words)}"
+    return f"{titles_of(board.records)[name]}, {', '.join(words)}"
 
 
 def _place(label: str) -> str:
@@ -144,8 +145,10 @@ def _worst(name: str, board: Board, cohorts: Sequence[str]) -> str:
     return lowest if len(rows) == 1 else f"{lowest} at worst"
 
 
-def _interval(value: float, low: float, high: float) -> str:
-    return f"{value:.2f}" + (f" ({low:.2f} to {high:.2f})" if pd.notna(low) and pd.notna(high) else "")
+def _interval(value: float, low: float, high: float, form: str = "{:.2f}") -> str:
+    """An AUC with its interval, "AUC 0.57 (95 % interval 0.51 to 0.64)", the value in a form."""
+    known = pd.notna(low) and pd.notna(high)
+    return f"AUC {form.format(value)}" + (f" (95 % interval {low:.2f} to {high:.2f})" if known else "")
 
 
 def _readable(reason: str, titles: dict[str, str]) -> str:
@@ -167,8 +170,9 @@ def _study_says(cohorts: Sequence[str]) -> str:
         seen = "" if flag == NONE_KNOWN else f"; pretraining on it {flag}"
         title = TEN.get(best["model"]).title
         words.append(
-            f"{'' if title == before else f'{title} '}{_interval(best['auc'], best['ci_low'], best['ci_high'])} on "
-            f"{_place(cohort)} ({level} of {len(others)} others overlap{seen})"
+            f"{'' if title == before else f'{title}, '}"
+            f"{_interval(best['auc'], best['ci_low'], best['ci_high'], MARKED)} on {_place(cohort)} "
+            f"({level} of {len(others)} others overlap{seen})"
         )
         before = title
     return ", ".join(words)
@@ -178,11 +182,12 @@ def _retest(board: Board) -> str:
     table = published.figures("robustness").set_index("model")
     kappa, cosine = table["kappa_mean"].idxmax(), table["rider_mean_cosine"]
     study = (
-        f"mean cosine on RIDER {cosine.min():.2f} ({TEN.get(cosine.idxmin()).title}) to {cosine.max():.2f}; seed "
-        f"points moved: kappa of {TEN.get(kappa).title} {table.loc[kappa, 'kappa_mean']:.2f}"
+        f"mean cosine on RIDER {MARKED.format(cosine.min())} ({TEN.get(cosine.idxmin()).title}) to "
+        f"{MARKED.format(cosine.max())}; seed points moved: kappa of {TEN.get(kappa).title} "
+        f"{MARKED.format(table.loc[kappa, 'kappa_mean'])}"
     )
     here = _best(board, "retest_identification", "{:.0%}", "of second scans found", "nobody was scanned twice")
-    return f"This run: {here} {STUDY} {study}. A cosine alone says nothing: other patients may be as alike."
+    return f"This run: {here} {STUDY} {study}. Other patients may be as alike."
 
 
 def _focus(board: Board) -> str:

@@ -14,7 +14,7 @@ from ..plots.base import counted
 from ..plots.sortable import Column, Filter, Sortable, sortable
 from .choosing import answers
 from .gathering import FIRST, Board, folder
-from .showing import apart_from_best, controls_first, leaders, names
+from .showing import apart_from_best, best_told, controls_first, foremost, leaders, names
 from .standing import UNTRAINED, Standing
 
 PHANTOM = "phantom"  # in the column <key>_mark of a row
@@ -61,13 +61,13 @@ def table_shown(board: Board, record: Mapping) -> Sortable | None:
         return None
     table = shown_rows(board)
     cohorts = board.measures.loc[~board.measures["phantom"].astype(bool), "cohort"].nunique()
-    computed = int(table["phantom_only"].sum())
-    untrained = int(table["untrained"].sum())
+    computed, controls = int(table["phantom_only"].sum()), int(table["is_control"].sum())
     trained = int((~table["untrained"] & ~table["is_control"]).sum())
+    untrained = len(table) - trained - controls  # an encoder that is a control by itself is counted once
     told = (
         f"{counted(len(table), 'embedding table')} of {counted(table['model'].nunique(), 'model')}: "
-        f"{trained} trained, {untrained} untrained, "
-        f"{int(table['is_control'].sum())} controls; {computed} seen on phantoms only. Results on "
+        f"{trained} trained, {untrained} untrained, {counted(controls, 'control')}; "
+        f"{computed} seen on phantoms only. Results on "
         f"{counted(cohorts, 'cohort')} of patients."
     )
     caption = (
@@ -139,22 +139,28 @@ def _standing(standing: Standing) -> list[str]:
     lines = [f"{opening}: first on {counted(len(led), 'cohort')}: {first}.{controls_first(standing)}"]
     if standing.friedman is not None:
         apart = apart_from_best(standing)
-        best = names(standing, [standing.ranks.mean["model"].iloc[0]])
+        best = len(foremost(standing))
         lines.append(
-            f"{opening}: {best} has the best mean rank; {counted(len(apart), 'model')} of "
-            f"{standing.friedman.models - 1} are told apart from it (Nemenyi; Friedman p = {standing.friedman.p:.2g})."
+            f"{opening}: {best_told(standing)}; {len(apart)} of the other {standing.friedman.models - best} "
+            f"{'is' if len(apart) == 1 else 'are'} told apart from {'it' if best == 1 else 'them'} "
+            f"(Nemenyi; Friedman p = {standing.friedman.p:.2g})."
         )
     if standing.sure is not None:
-        row = standing.sure.dropna(subset=["low"]).iloc[0]
-        lines.append(
-            f"{opening}: mean rank of {names(standing, [row['model']])} {row['mean_rank']:.2f} ({row['low']:.2f} to "
-            f"{row['high']:.2f}), best in {row['first']:.0%} of draws of patients"
-            f"{' and cohorts' if row['cohorts'] > 1 else ''}."
-        )
+        known = standing.sure.dropna(subset=["low"])
+        best = known[known["model"].isin(foremost(standing))]
+        for row in (best if len(best) else known.head(1)).to_dict("records"):
+            title, over = standing.titles[row["model"]], "patients and cohorts" if row["cohorts"] > 1 else "patients"
+            lines.append(
+                f"{opening}: mean rank of {title} {row['mean_rank']:.2f} ({row['low']:.2f} to {row['high']:.2f}), best "
+                f"in {row['first']:.0%} of draws of {over}."
+            )
     for cohort, table in standing.pairs.items():
         decided = int((table["p_holm"] < standing.alpha).sum())
         title = standing.cohorts[cohort]
-        lines.append(f"{opening}: on {title} {decided} of {counted(len(table), 'pair')} differ significantly.")
+        lines.append(
+            f"{opening}: on {title} {decided} of {counted(len(table), 'pair')} "
+            f"{'differs' if decided == 1 else 'differ'} significantly."
+        )
     return lines
 
 

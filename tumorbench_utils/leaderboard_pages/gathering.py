@@ -141,7 +141,7 @@ def completed(rows: pd.DataFrame, found: pd.DataFrame, titles: Mapping[str, str]
     rows = rows.assign(title=rows["table"].map(titles)).rename(
         columns={"external_low": "auc_external_worst_low", "external_high": "auc_external_worst_high"}
     )
-    within = leaderboard.within(found)
+    within = bounded(leaderboard.within(found))
     limits = pd.DataFrame([_limits(row, found, within) for row in rows.to_dict("records")], index=rows.index)
     computed = [set(filter(None, str(each).split(", "))) for each in rows["phantom_columns"]]
     added = {}
@@ -191,6 +191,14 @@ def _limits(row: Mapping, found: pd.DataFrame, within: pd.DataFrame) -> dict[str
         same = same[same["value"] == row[column]]
         limits |= _pair(column, same if len(same) == 1 else same.head(0))
     return limits
+
+
+def bounded(aucs: pd.DataFrame) -> pd.DataFrame:
+    """AUCs with intervals that end at 0 and 1.
+
+    The t intervals over splits know no bound; no AUC lies beyond, so an interval that is cut there covers as often.
+    """
+    return aucs.assign(low=aucs["low"].clip(0, 1), high=aucs["high"].clip(0, 1))
 
 
 def _pair(column: str, rows: pd.DataFrame) -> dict[str, float]:

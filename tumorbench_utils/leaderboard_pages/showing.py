@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import permutations
 
 import numpy as np
@@ -12,7 +12,16 @@ from .. import leaderboard
 from ..leaderboard.comparing import names_of
 from ..plots import Several, Shown
 from ..plots.base import counted
-from ..plots.leaderboard import critical_difference, facets, mean_ranks, pairwise_wins, rank_heatmap, trajectories
+from ..plots.leaderboard import (
+    STYLES,
+    critical_difference,
+    facets,
+    mean_ranks,
+    pairwise_wins,
+    rank_heatmap,
+    trajectories,
+)
+from ..plots.several import listed
 from .standing import Standing
 
 NONE_KNOWN = "none known"
@@ -76,7 +85,8 @@ def controls_first(standing: Standing) -> str:
     """A warning where a control is first: no model is better than it there."""
     first = [name for best in leaders(standing).values() for name in best if name in standing.controls]
     words = names(standing, list(dict.fromkeys(first)))
-    return f" {words}: a control, not a model." if words else ""
+    what = "a control, not a model" if len(set(first)) == 1 else "controls, not models"
+    return f" {words}: {what}." if words else ""
 
 
 def _seen(standing: Standing, name: str, cohort: str) -> bool:
@@ -90,14 +100,37 @@ def trajectories_shown(standing: Standing) -> Shown | None:
     if ranks.shape[1] < 2 or len(ranks) < 2:
         return None
     most = (ranks.max(axis=1) - ranks.min(axis=1)).sort_values(ascending=False, kind="stable")
-    best, mover = ranks.index[0], most.index[0]
+    best, movers = (
+        [_span(ranks.loc[name]) for name in some] for some in (_best(standing), most.index[most == most.max()])
+    )
     told = (
-        f"{best}, best on average, is between rank {ranks.loc[best].min():g} and {ranks.loc[best].max():g}; "
-        f"{mover} moves most, from {ranks.loc[mover].min():g} to {ranks.loc[mover].max():g}."
+        f"Best on average{', alike' if len(best) > 1 else ''}: {listed(best)}. "
+        f"{'Moves' if len(movers) == 1 else 'Move'} most: {listed(movers)}."
     )
     told = told if most.iloc[0] else "Every model has the same rank on all cohorts."
-    caption = f"{_opening(standing)} Ranks from cohort to cohort; in colour the three of the best mean rank. {told}"
+    coloured = f"the {len(STYLES)} of the best mean rank" if len(ranks) > len(STYLES) else "all models"
+    caption = f"{_opening(standing)} Ranks from cohort to cohort; in colour {coloured}. {told}"
     return Shown(trajectories(ranks, published=standing.published), caption, f"Lines of ranks. {told}", standing.mark)
+
+
+def _span(ranks: pd.Series) -> str:
+    return f"{ranks.name}, rank {ranks.min():g}" + (f" to {ranks.max():g}" if ranks.max() > ranks.min() else "")
+
+
+def foremost(standing: Standing) -> list[str]:
+    """The models of the best mean rank: several if they tie."""
+    mean = standing.ranks.mean
+    return list(mean.loc[np.isclose(mean["mean_rank"], mean["mean_rank"].min()), "model"])
+
+
+def _best(standing: Standing) -> list[str]:
+    return [standing.titles[name] for name in foremost(standing)]
+
+
+def best_told(standing: Standing) -> str:
+    """``A has the best mean rank``, or of several ``A, B share the best mean rank``."""
+    best = _best(standing)
+    return f"{', '.join(best)} {'has' if len(best) == 1 else 'share'} the best mean rank"
 
 
 def mean_shown(standing: Standing) -> Shown | None:
@@ -116,19 +149,21 @@ def mean_shown(standing: Standing) -> Shown | None:
         how = f"with 95 % intervals of a bootstrap over {over}, {standing.draws:,} draws"
         how += f"; without one, held as they are, {names(standing, standing.held)}" if standing.held else ""
     table = table.assign(title=[standing.titles[name] for name in table["model"]])
-    first = table.iloc[0]
-    told = f"{first['title']} has the best mean rank, {_range(first)}"
-    if np.isfinite(first["low"]):
-        rivals = table[table["low"] <= first["high"]]
-        told += (
-            f", and the best of all in {first['first']:.0%} of draws; intervals of {len(rivals) - 1} others meet its"
-        )
+    tops = table[table["model"].isin(foremost(standing))]
+    told = f"{best_told(standing)}, {' and '.join(map(_range, tops.to_dict('records')))}"
+    sure = tops[np.isfinite(tops["low"])]
+    if len(sure) == len(tops):
+        draws = " and ".join(f"{share:.0%}" for share in sure["first"])
+        told += f", and the best of all in {draws} of draws"
+    if len(sure) == len(tops) == 1:
+        rivals = int((table["low"] <= sure["high"].iloc[0]).sum()) - 1
+        told += f"; {counted(rivals, 'other interval')} {'meets' if rivals == 1 else 'meet'} its"
     caption = f"{_opening(standing)} Mean rank over {counted(cohorts, 'cohort')}, {how}. {told}."
     figure = mean_ranks(table[["title", "mean_rank", "low", "high"]], published=standing.published)
     return Shown(figure, caption, f"Dot plot of mean ranks. {told}.", standing.mark)
 
 
-def _range(row: pd.Series) -> str:
+def _range(row: Mapping) -> str:
     words = f"{row['mean_rank']:.2f}"
     return f"{words} ({row['low']:.2f} to {row['high']:.2f})" if np.isfinite(row["low"]) else words
 
@@ -146,7 +181,7 @@ def critical_shown(standing: Standing) -> Shown | None:
         f"{_p(test.p_f)}{'' if test.p < standing.alpha else ': no difference between the models is shown'}. "
         f"With {test.models} models on {test.cohorts} cohorts, mean ranks that differ by less than "
         f"{standing.difference:.2f} are not told apart (Nemenyi, {standing.alpha:g}); from the best, "
-        f"{names(standing, [mean['model'].iloc[0]])}, are told apart: {names(standing, apart) or 'none'}."
+        f"{', '.join(_best(standing))}, are told apart: {names(standing, apart) or 'none'}."
     )
     caption = f"{_opening(standing)} Bars join models that are not told apart. {told}"
     figure = critical_difference(table, standing.difference, groups, published=standing.published)
@@ -176,8 +211,8 @@ def wins_shown(standing: Standing) -> Shown | None:
     compared = sum(map(len, standing.pairs.values()))
     wins = sum(int((pairs["p_holm"] < standing.alpha).sum()) for pairs in standing.pairs.values())
     told = (
-        f"{wins} of {counted(compared, 'comparison')} on {counted(len(standing.pairs), 'cohort')} are significant; the "
-        "others are ties."
+        f"{wins} of {counted(compared, 'comparison')} on {counted(len(standing.pairs), 'cohort')} "
+        f"{'is' if wins == 1 else 'are'} significant, each other a tie."
     )
     rest = len(_compared(standing)) - MOST
     told += f" Of the best {MOST}; {counted(rest, 'model')} more in pairs.csv." if rest > 0 else ""
@@ -224,13 +259,15 @@ def facets_shown(rows: pd.DataFrame, mark: str) -> Shown | None:
     told = "; ".join(_extremes(some, key, title) for key, title in known.items())
     lacking = [title for key, title in FACETS.items() if key not in known]
     rest = f" Not measured in this run: {', '.join(lacking)}." if lacking else ""
-    caption = f"What a rank does not say, of {counted(len(some), 'model')}; hollow: measured on phantoms. {told}.{rest}"
+    tables = counted(len(some), "embedding table")
+    caption = f"What a rank does not say, of {tables}; hollow: measured on phantoms. {told}.{rest}"
     return Shown(facets(some.reset_index(drop=True), known), caption, f"Panels of dots by model. {told}.", mark)
 
 
 def _extremes(rows: pd.DataFrame, key: str, title: str) -> str:
     values = rows[rows[key].notna()].sort_values(key, kind="stable")
     low, high = values.iloc[0], values.iloc[-1]
-    if len(values) == 1:
-        return f"{title}: {low[key]:.3g} ({low['title']})"
-    return f"{title}: {low[key]:.3g} ({low['title']}) to {high[key]:.3g} ({high['title']})"
+    ends = [low] if len(values) == 1 else [low, high]
+    return f"{title}: " + " to ".join(
+        f"{row[key]:.3g} ({row['title']})".replace("-", "−", int(row[key] < 0)) for row in ends
+    )

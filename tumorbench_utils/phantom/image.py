@@ -21,6 +21,7 @@ def _tubes(*paths: tuple[float, Sequence[tuple[float, float, float]]]) -> np.nda
     return np.array([(*a, *b, radius, radius) for radius, path in paths for a, b in pairwise(path)], float)
 
 
+AIR = -1000  # HU
 BASE, TOP = -115, 115  # mm, beyond what is scanned
 AORTA = [(-14, -24, -5), (-15, -26, 25), (-8, -16, 44), (6, 6, 52), (17, 30, 46), (21, 44, 28), (20, 46, BASE)]
 VESSELS = _tubes(
@@ -84,10 +85,13 @@ def _chest(chest: Chest, axes: Sequence[np.ndarray], pose: Pose, rng: np.random.
     heights = axes[2] - pose.shift[2]
     skin, cavity = superellipse(x, y, chest.a + 29 + chest.fat, chest.b + 31 + chest.fat), chest.cavity(x, y)
     wall, edge = (1 - skin[0]) * skin[1], float(axes[0][1] - axes[0][0])
-    image = np.empty([len(axis) for axis in axes[::-1]], np.float32)
+    image = np.full([len(axis) for axis in axes[::-1]], AIR, np.float32)
+    body = tuple(slice(line.min(), line.max() + 1) for line in np.nonzero(wall > -edge))  # beyond is air
+    x, y, wall, cavity = x[body], y[body], wall[body], [part[body] for part in cavity]
+    turn = np.abs(np.arctan2(x, y)) / np.pi  # 0 at the spine, 1 at the sternum
     for k, (z, grain) in enumerate(zip(heights, _grain(rng, x, y, heights), strict=True)):
         inner = (float(taper(z)) - cavity[0]) * cavity[1]
-        image[k] = _slice(chest, x, y, float(z), pose.breath, wall, inner, grain, edge)
+        image[k][body] = _slice(chest, x, y, float(z), pose.breath, wall, inner, turn, grain, edge)
     return image
 
 
@@ -97,16 +101,16 @@ def _paint(image: np.ndarray, hu, depth: np.ndarray, edge: float) -> None:
     image += cover * (hu - image)
 
 
-def _slice(chest: Chest, x, y, z: float, breath: float, wall, inner, grain, edge: float) -> np.ndarray:
+def _slice(chest: Chest, x, y, z: float, breath: float, wall, inner, turn, grain, edge: float) -> np.ndarray:
     """An axial slice without vessels and nodule; x, y, z in the patient's frame, depths in the skin and the cavity."""
-    image = np.full(x.shape, -1000, np.float32)
+    image = np.full(x.shape, AIR, np.float32)
     muscle = wall - 2 - chest.fat - 3 * grain
     _paint(image, 15, wall, edge)
     _paint(image, -102 + 6 * grain, wall - 2, edge)
     _paint(image, 52 + 6 * grain, muscle, edge)
     _paint(image, -85, np.minimum(muscle - 3, 1.4 - np.abs(inner + 15 + 2 * grain)), edge)  # between muscles
     _paint_scapulae(image, x, y, z, edge)
-    _paint_ribs(image, x, y, z, chest, inner, edge)
+    _paint_ribs(image, turn, z, chest, inner, edge)
     _paint(image, -98 + 8 * grain, inner, edge)  # mediastinal fat
     below = np.minimum(inner - 2, chest.dome(x, y) + breath - 3 - z)
     _paint(image, -95, below + 3, edge)
@@ -141,12 +145,11 @@ def _paint_scapulae(image: np.ndarray, x: np.ndarray, y: np.ndarray, z: float, e
         _paint_bone(image, 3.2 + 3 * along - norm(side - 72 - 50 * along, y - 84 + 42 * along), 230, edge)
 
 
-def _paint_ribs(image, x, y, z: float, chest: Chest, inner: np.ndarray, edge: float) -> None:
-    """Ribs run round the cavity, down from the spine; in front they are cartilage."""
-    round_ = np.abs(np.arctan2(x, y)) / np.pi  # 0 at the spine, 1 at the sternum
-    height = (z - chest.ribs + 70 * round_ + RIB_MM / 2) % RIB_MM - RIB_MM / 2
+def _paint_ribs(image, turn: np.ndarray, z: float, chest: Chest, inner: np.ndarray, edge: float) -> None:
+    """Ribs run round the cavity (``turn``), down from the spine; in front they are cartilage."""
+    height = (z - chest.ribs + 70 * turn + RIB_MM / 2) % RIB_MM - RIB_MM / 2
     depth = (1 - norm((inner + 7.5) / 4.2, height / 6.5)) * 4.2
-    front = round_ > 0.82
+    front = turn > 0.82
     _paint_bone(image, np.where(front, -edge, depth), 260, edge)
     _paint(image, 95, np.where(front, depth, -edge), edge)
 

@@ -129,7 +129,7 @@ def overlap_curves(curves: pd.DataFrame, k: int) -> Figure:
             axis.plot(mean.index, mean, color=SECOND, linewidth=2, linestyle="--", label="mean of all pairs")
         line = next(iter(pairs.values()))
         axis.plot(line["k"], line["chance"], color=INK, linestyle=":", linewidth=1.6, label="chance")
-        axis.axvline(k, color=INK, alpha=0.25, linewidth=1)
+        axis.axvline(k, color=INK, alpha=0.25, linewidth=1, label=f"k = {k}")
         axis.set_title("Common neighbours over k")
         axis.set(xlabel="k, number of neighbours", ylabel="share in common", ylim=(0, None))
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -32,6 +32,8 @@ WIDTH = 4.8  # inches: about the width of a phone, so that text of 9.5 points is
 POINTS = 72  # in an inch
 SIGN = 13  # points: the line of a mark at the foot of a figure
 CHANCE = 0.5
+INTERVAL, NO_BREAK = re.compile(r"\([^()\s]+ to [^()\s]+\)"), "\N{NO-BREAK SPACE}"
+SENTENCE, WORD = 40, 20  # characters: a longer cell of a table, or a longer word in it, has a width of its own
 
 STYLE = {
     "figure.facecolor": "none",
@@ -66,7 +68,8 @@ class Shown:
 
     def __init__(self, figure: Figure, caption: str, alt: str, mark: str = ""):
         if mark:
-            caption, alt = (f"{mark.upper()}: {text}" for text in (caption, alt))
+            opening = f"{mark.upper()}: "
+            caption, alt = (opening + text.removeprefix(opening) for text in (caption, alt))  # a title may begin so
             if mark not in (text.get_text() for text in figure.findobj(Text)):  # a montage has it in every tile
                 _sign(figure, mark)
         self.svg, self.caption, self.alt = inline_svg(figure, alt), caption, alt
@@ -195,11 +198,28 @@ def _width(text: str, font: FontProperties) -> float:
 
 
 def table(frame: pd.DataFrame, caption: str = "", digits: int = 3, published: Sequence[str] = ()) -> Styler:
-    """A table for a page: numbers with ``digits`` decimals, no index, a caption; ``published`` columns are marked."""
-    marks = pd.DataFrame("tb-published", index=frame.index, columns=list(published))
-    styler = frame.style.format(precision=digits, thousands=",", na_rep="–").hide(axis="index").set_td_classes(marks)
+    """A table for a page: numbers with ``digits`` decimals, no index, a caption; ``published`` columns are marked.
+
+    Cells may wrap on a page: an interval stays whole, below its value, and long text keeps a width to be read in.
+    """
+    shown, classes = frame.copy(), pd.DataFrame("", index=frame.index, columns=frame.columns)
+    for name in frame.select_dtypes(["object", "string"]):
+        shown[name] = [_whole(cell) if isinstance(cell, str) else cell for cell in frame[name]]
+        classes[name] = ["tb-long" if isinstance(cell, str) and _long(cell) else "" for cell in frame[name]]
+    classes[list(published)] = "tb-published"
+    styler = shown.style.format(precision=digits, thousands=",", na_rep="–").hide(axis="index").set_td_classes(classes)
     styler.set_uuid(hashlib.sha256((caption + frame.to_csv()).encode()).hexdigest()[:8])  # else a random one
     return styler.set_caption(caption) if caption else styler
+
+
+def _whole(cell: str) -> str:
+    """The text of a cell with spaces that do not break inside of an interval, "0.71 (0.60 to 0.81)"."""
+    return INTERVAL.sub(lambda found: found[0].replace(" ", NO_BREAK), cell)
+
+
+def _long(cell: str) -> bool:
+    """Whether a cell is a sentence, or holds a word (a path, a URL) that must break to fit a phone."""
+    return len(cell) > SENTENCE or max(map(len, cell.split()), default=0) > WORD
 
 
 def provenance(record: Mapping) -> Styler:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -17,6 +17,14 @@ from .robustness import SMALL, STEPS, ladder, require, rungs
 
 STEP = 0.2  # inches between the marks of a row
 JITTER = 0.1  # inches
+HEADS = ("kNN", "linear probe")  # in the order of their colours, which are the same in every figure
+
+
+def _looks(heads: Sequence[str]) -> list[tuple[str, str, str]]:
+    """(head, colour, shape) of the heads of a figure, whatever their order in its table."""
+    order = [*HEADS, *(head for head in dict.fromkeys(heads) if head not in HEADS)]
+    looks = zip(order, COLOURS, SHAPES, strict=False)
+    return [look for look in looks if look[0] in set(heads)]
 
 
 def sites(cohorts: Mapping[str, pd.DataFrame]) -> Figure:
@@ -72,11 +80,11 @@ def slopes(table: pd.DataFrame, train: str, test: str) -> Figure:
         return nothing("No model was judged in another cohort.")
     ends = [f"{name}_{which}" for which in ("within", "external") for name in ("value", "low", "high")]
     require(table, "slopes", ["title", "head", *ends])
-    titles, heads = (list(dict.fromkeys(table[name])) for name in ("title", "head"))
+    titles, heads = list(dict.fromkeys(table["title"])), _looks(table["head"])
     labels, places, room = ladder(titles, 0.1 + 2 * STEP * len(heads))
     figure, (axis,) = canvas(1.35 + room.sum())
     with matplotlib.rc_context(STYLE):
-        for number, (head, colour, shape) in enumerate(zip(heads, COLOURS, SHAPES, strict=False)):
+        for number, (head, colour, shape) in enumerate(heads):
             rows = table[table["head"] == head]
             middle = np.array([places[titles.index(title)] for title in rows["title"]])
             middle = middle + 2 * STEP * (number - (len(heads) - 1) / 2)
@@ -109,12 +117,11 @@ def worst(table: pd.DataFrame) -> Figure:
     if table.empty:
         return nothing("No model was judged in another cohort.")
     require(table, "worst", ["rank", "title", "head", "where", "value", "low", "high"])
-    heads = list(dict.fromkeys(table["head"]))
     named = [f"{row.rank}. {row.title}, in {row.where}" for row in table.itertuples()]
     labels, places, room = ladder(named, 0.36)
     figure, (axis,) = canvas(1.1 + room.sum())
     with matplotlib.rc_context(STYLE):
-        for head, colour, shape in zip(heads, COLOURS, SHAPES, strict=False):
+        for head, colour, shape in _looks(table["head"]):
             some = (table["head"] == head).to_numpy()
             rows = table[some]
             axis.hlines(places[some], rows["low"], rows["high"], color=colour, linewidth=1.8)

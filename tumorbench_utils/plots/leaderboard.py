@@ -26,6 +26,7 @@ SHADE = (0.06, 0.5)  # opacity of the last and of the first rank: text stays leg
 STYLES = ("-", "--", ":")  # of the lines of the best three models
 PHANTOM = "phantom"
 FACETS = 3  # panels beside each other
+EDGE = 0.2  # of the width of a panel: a label nearer to its end is turned inwards
 
 
 def colour_of(published: bool) -> str:
@@ -241,6 +242,22 @@ def _score(wins: int, losses: int, compared: int) -> str:
     return f"{wins}:{losses}"
 
 
+def _two_ticks(axis: Axes, wide: float) -> None:
+    """At most two labels below a panel about ``wide`` points wide, turned inwards near its ends: none meets another."""
+    low, high = axis.get_xlim()
+    ticks = [tick for tick in MaxNLocator(2, steps=(1, 2, 5, 10)).tick_values(low, high) if low <= tick <= high]
+    ticks = np.array([ticks[0], ticks[-1]] if len(ticks) > 1 else ticks)
+    half = np.array([_length(words) for words in axis.xaxis.get_major_formatter().format_ticks(ticks)]) / 2
+    share = (ticks - low) / (high - low)
+    turned = (share < EDGE).astype(int) - (share > 1 - EDGE)
+    if len(ticks) > 1 and np.diff(wide * share + turned * half) < half.sum():  # one label then, the innermost
+        inner = [int(np.abs(share - 0.5).argmin())]
+        ticks, turned = ticks[inner], turned[inner]
+    axis.set_xticks(ticks)
+    for label, turn in zip(axis.get_xticklabels(), turned, strict=True):
+        label.set(fontsize=SMALL, ha=("center", "left", "right")[turn])
+
+
 def facets(table: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
     """What do ranks leave out? One panel a measure, one row a model.
 
@@ -264,9 +281,9 @@ def facets(table: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
             interval(axis, given[~hollow], key, places[~hollow], marker="o", color=CONTROL)
             interval(axis, given[hollow], key, places[hollow], marker="o", color=CONTROL, markerfacecolor="none")
             rungs(axis, labels if number % columns == 0 else [""] * len(labels), places, room)
-            axis.set_title("\n".join(wrap(title, 225 / columns, SMALL)), fontsize=SMALL, weight="normal")
-            axis.xaxis.set_major_locator(MaxNLocator(2, steps=(1, 2, 5, 10)))
+            axis.set_title("\n".join(wrap(title, 200 / columns, SMALL)), fontsize=SMALL, weight="normal")
             axis.margins(x=0.12)
+            _two_ticks(axis, (WIDTH * POINTS - LABEL) / columns - 8)
         for axis in axes[len(known) :]:
             axis.set_visible(False)
     return figure

@@ -97,7 +97,7 @@ def repeats(tables: Mapping[str, pd.DataFrame], line: float) -> Figure:
             axis.plot(table["splits"], table["sd"], marker=shape, color=colour, markersize=5, linewidth=1.4, label=name)
         axis.axhline(line, color=INK, linestyle="--", linewidth=1.2)
         counts = sorted({count for table in tables.values() for count in table["splits"]})
-        axis.set(xlabel="splits in a mean", ylabel="standard deviation of the mean AUC", xscale="log", ylim=(0, None))
+        axis.set(xlabel="splits in a mean", ylabel="SD of the mean AUC", xscale="log", ylim=(0, None))
         axis.set_xticks(counts, [f"{count:g}" for count in counts])
         axis.minorticks_off()
         figure.legend(loc="outside upper left", ncols=2)

@@ -4,6 +4,18 @@
 are the five exercises.
 """
 
-from .base import INPUTS, ORIGINAL, VIEWS, Views, WorkshopError, as_published, checked, tidy, views
+from .base import HEADS, INPUTS, ORIGINAL, VIEWS, Views, WorkshopError, as_published, checked, for_page, tidy, views
 
-__all__ = ["INPUTS", "ORIGINAL", "VIEWS", "Views", "WorkshopError", "as_published", "checked", "tidy", "views"]
+__all__ = [
+    "HEADS",
+    "INPUTS",
+    "ORIGINAL",
+    "VIEWS",
+    "Views",
+    "WorkshopError",
+    "as_published",
+    "checked",
+    "for_page",
+    "tidy",
+    "views",
+]

@@ -20,6 +20,19 @@ INPUTS = {  # SHA-256 of the files from the package index that an exercise may b
     "idc_index_data-25.0.5-py3-none-any.whl": lidc.IDC_INDEX,
 }
 ORIGINAL = published.WHEEL_MODEL
+NO_BREAK = "\N{NO-BREAK SPACE}"
+HEADS = {  # of columns, on pages
+    "auc": "AUC",
+    "n": "patients",
+    "n_pairs": "number of pairs",
+    "rho": "correlation",
+    "dealt_low": "by chance from",
+    "dealt_high": "to",
+    "sd": "standard deviation",
+    "twins": "twin nearest",
+    "known": "sibling known",
+    "beyond": "beyond chance",
+}
 VIEWS = {"original": ORIGINAL, **{title: f"{ORIGINAL}_{name}" for name, title in published.CONTROLS.items()}}
 
 
@@ -103,6 +116,23 @@ def as_published(cohort: str) -> pd.DataFrame:
     study = study.assign(title=[TEN.get(name).title for name in study["model"]], series="published")
     study = study.rename(columns={"ci_low": "low", "ci_high": "high"})
     return study[["title", "series", "auc", "low", "high"]].reset_index(drop=True)
+
+
+def for_page(table: pd.DataFrame, digits: int = 3, limits: str = "95 % interval") -> pd.DataFrame:
+    """A table with heads in words (``HEADS``), and its columns low and high as one text under the head ``limits``.
+
+    One column less, so that a page shows all of it without scrolling; the text does not break. Limits that are missing
+    are a dash.
+    """
+    shown = table.rename(columns=HEADS)
+    if "low" not in shown:
+        return shown
+    spans = [
+        f"{low:.{digits}f} to {high:.{digits}f}".replace(" ", NO_BREAK) if np.isfinite([low, high]).all() else "–"
+        for low, high in zip(shown["low"], shown["high"], strict=True)
+    ]
+    shown.insert(shown.columns.get_loc("low"), limits, spans)
+    return shown.drop(columns=["low", "high"])
 
 
 def tidy(parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -150,13 +150,23 @@ def bands(labels: Sequence, values: Mapping[str, np.ndarray], size: Sequence, ed
     return pd.DataFrame(rows)
 
 
+def by_band(table: pd.DataFrame) -> pd.DataFrame:
+    """:func:`bands` as a page shows it: a row a score, a column a band, the first row says how many are malignant."""
+    aucs = table.drop(columns=["samples", "positives"]).set_index("band").T
+    shown = aucs.map(lambda auc: "–" if np.isnan(auc) else f"{auc:.2f}")
+    counts = [f"{row.positives} of {row.samples}" for row in table.itertuples()]
+    first = pd.DataFrame([counts], ["malignant"], shown.columns)
+    return pd.concat([first, shown]).rename_axis("diameter, mm").rename_axis(None, axis=1).reset_index()
+
+
 def knows(
     vectors: np.ndarray, values: Mapping[str, Sequence], k: int = 10, draws: int = 500, seed: int = 0
 ) -> pd.DataFrame:
     """Does an embedding know a quantity? Spearman correlation of each value with its mean over the k nearest others.
 
     ``values`` (n,) by name; samples without one (NaN) are left out, and counted. Columns: quantity, n, missing,
-    rho, low, high (95 % of a bootstrap of the samples), chance (the 97.5 % quantile when values are dealt anew).
+    rho, low, high (95 % of a bootstrap of the samples), dealt with dealt_low and dealt_high (mean and central 95 % of
+    the correlation when the values are dealt anew).
     """
     rng = np.random.default_rng(seed)
     rows = []
@@ -171,9 +181,11 @@ def knows(
         by_chance = [stats.spearmanr(each, each[closest].mean(axis=1))[0] for each in dealt]
         rho = float(stats.spearmanr(value, guess)[0])
         limits = np.quantile(drawn_rho, (0.025, 0.975))
-        chance = float(np.quantile(by_chance, 0.975))
-        rows.append((quantity, len(value), int((~there).sum()), rho, *limits, chance))
-    return pd.DataFrame(rows, columns=["quantity", "n", "missing", "rho", "low", "high", "chance"])
+        dealt_limits = np.quantile(by_chance, (0.025, 0.975))
+        known = (quantity, len(value), int((~there).sum()), rho, *limits)
+        rows.append((*known, float(np.mean(by_chance)), *dealt_limits))
+    columns = ["quantity", "n", "missing", "rho", "low", "high", "dealt", "dealt_low", "dealt_high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def as_angle(size: Sequence) -> np.ndarray:

@@ -1,0 +1,9 @@
+"""Every page of the quick book at the width of a phone."""
+
+from every_page import (  # noqa: F401
+    opened_at,
+    test_the_first_paint_comes_within_a_second,
+    test_the_page_is_whole_readable_and_accessible,
+)
+
+loaded = opened_at(390)
