@@ -147,7 +147,7 @@ def test_of_many_pairs_some_are_drawn_and_all_are_in_the_table(ten):
     shown = pages.pairs_shown(ten, COHORT, ALL, NAMES, "")
     assert shown.caption.startswith("The 15 pairs of most overlap; all 45 are in the results.")
     table, which = pages.pairs_words(ten, NAMES)
-    assert len(table) == 20 and which == "of 45 pairs the 10 that share most and the 10 that share least"
+    assert len(table) == 20 and which == "Of 45 pairs the 10 that share most and the 10 that share least"
     value = table["shared of 10"].str.split(" ").str[0].astype(float)
     assert value.is_monotonic_decreasing and value.iloc[0] == pytest.approx(ten.pairs["shared"].max(), abs=0.005)
     assert value.iloc[-1] == pytest.approx(ten.pairs["shared"].min(), abs=0.005)
@@ -159,7 +159,7 @@ def test_of_many_pairs_some_are_drawn_and_all_are_in_the_table(ten):
 def test_what_is_not_known_is_left_away_and_said():
     found = aligned_of(["fmcib", "volume"], volumes=False)
     table, which = pages.pairs_words(found, TITLES)
-    assert not [name for name in table if "volume" in name] and which == "all pairs"
+    assert not [name for name in table if "volume" in name] and which == "All pairs"
     assert isinstance(pages.confounds_shown(found, TITLES, ""), Shown)
     assert pages.confounds_lacking(found) == "- Not shown: volume: these samples have none."
     assert pages.confounds_lacking(found, "phantom").startswith("- PHANTOM: Not shown: volume")

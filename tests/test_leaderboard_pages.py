@@ -165,7 +165,9 @@ def test_predictions_of_other_samples_are_not_compared_in_pairs(quick):
 def test_a_table_of_one_cohort_has_no_test_over_cohorts_and_says_so(board):
     patients = board.runs[0]
     assert patients.friedman is None and np.isnan(patients.difference)
-    assert any("3 models and 2 cohorts, there are 2 and 1" in words for words in patients.lacking)
+    assert any(
+        "3 models and 2 cohorts are needed, here are 2 models and 1 cohort" in words for words in patients.lacking
+    )
     assert pages.critical_shown(patients) is None and pages.trajectories_shown(patients) is None
 
 
@@ -239,7 +241,7 @@ def test_a_contributed_record_is_ranked_with_the_others_which_keep_their_interva
     assert "interval of the mean rank of ct_fm.benchmark: no predictions came with it" in patients.lacking
     words = pages.mean_shown(patients).caption
     assert "without one, held as they are, CT-FM. CT-FM has the best mean rank, 1.00." in words
-    assert "- this run, patients: mean rank of FMCIB" in pages.findings(whole)
+    assert "- This run, patients: mean rank of FMCIB" in pages.findings(whole)
     assert set(patients.pairs["nsclc_radiomics"][["first", "second"]].to_numpy().ravel()) == {
         "fmcib_authors", "fmcib_authors_shuffled_roi"
     }  # fmt: skip
@@ -301,8 +303,8 @@ def test_a_control_that_is_first_is_called_a_control(board):
     assert "FMCIB, control: tumour shuffled: a control, not a model." in words
     first = pd.Series([name for best in showing.leaders(board.runs[1]).values() for name in best]).value_counts()
     told = ", ".join(f"{TITLES[name]} on {count}" for name, count in first.items())
-    assert f"- PHANTOM, PARTLY UNTRAINED: this run, phantoms: first on 2 cohorts: {told}." in words
-    assert "- as published: first on 6 cohorts: FMCIB on 3, VISTA3D on 2, Models Genesis on 1." in words
+    assert f"- PHANTOM, PARTLY UNTRAINED: This run, phantoms: first on 2 cohorts: {told}." in words
+    assert "- As published: first on 6 cohorts: FMCIB on 3, VISTA3D on 2, Models Genesis on 1." in words
 
 
 def of_two(*aucs):
@@ -373,9 +375,12 @@ def test_published_figures_of_another_recipe_say_so_and_the_sentences_say_what_i
     page = pages.table_shown(board, {}).html
     assert page.count('data-mark="other recipe"') == 1 and 'title="PHANTOM, site A, PHANTOM, site B"' in page
     words = pages.findings(board)
-    assert "- PARTLY PHANTOM, PARTLY UNTRAINED: Of 5 rows this run knows: " in words
-    assert "retest found of 1 (all on phantoms only); kappa, seed moved of 0;" in words
-    assert "9 records of 5 embedding tables (3 seen on phantoms only, 1 untrained), 0 contributors named" in words
+    assert "- PARTLY PHANTOM, PARTLY UNTRAINED: Known of 5 rows: " in words
+    assert "second scans found for 1 (all on phantoms only); kappa of moved seed points for 0;" in words
+    assert (
+        "9 records of 5 embedding tables (2 trained, 0 untrained, 3 controls; 3 seen on phantoms only), 0 contributors named"
+        in words
+    )
 
 
 def test_the_table_has_a_row_a_model_with_pretraining_in_words(board):

@@ -33,13 +33,13 @@ def python(folder, *arguments, path=()):
 def ran(tmp_path_factory):
     """The folder in which the cell of the chapter has run."""
     folder = tmp_path_factory.mktemp("cell")
-    done = python(folder, "-c", block("in a cell"))
+    done = python(folder, "-c", block("In a cell"))
     assert done.returncode == 0, done.stderr
     return folder
 
 
 def test_an_encoder_in_under_twenty_lines(ran):
-    assert len([line for line in block("in a cell").splitlines() if line.strip()]) < 20
+    assert len([line for line in block("In a cell").splitlines() if line.strip()]) < 20
     path = re.search(r"`(runs/mine/\S+\.parquet)`", CHAPTER)[1]
     table = embeddings.read(ran / path)
     assert sorted(table.sample_id) == ["lung1", "lung2"]
@@ -52,8 +52,8 @@ def test_the_checkpoint_of_the_chapter_fits_its_model(tmp_path):
     from safetensors.torch import save_file
 
     names = {}
-    exec(block("a checkpoint on a hub"), names)
-    exec(block("in a cell").split("recipe =")[0], names)
+    exec(block("A checkpoint on a hub"), names)
+    exec(block("In a cell").split("recipe =")[0], names)
     state = {f"encoder.{key}": value for key, value in names["build"]().state_dict().items()}
     save_file(state | {"encoder.projection.weight": torch.zeros(2, 2)}, tmp_path / names["checkpoint"].file)
     weights = loading.load(names["build"](), names["checkpoint"], tmp_path / names["checkpoint"].file)

@@ -38,6 +38,13 @@ def test_results_are_in_the_order_of_their_jobs(workers):
     assert [result for result, _ in results] == [number**2 for number in range(8)]
 
 
+def test_a_process_that_may_use_one_core_has_one_worker():
+    one = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+    one += "from tumorbench_utils import parallel; print(parallel.processors())"
+    done = subprocess.run([sys.executable, "-c", one], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == 1
+
+
 def test_one_worker_or_one_job_stays_in_this_process_and_two_do_not():
     assert {pid for _, pid in parallel.run(square, range(3), 1, "squares", "number")} == {os.getpid()}
     assert {pid for _, pid in parallel.run(square, range(1), 8, "squares", "number")} == {os.getpid()}

@@ -124,7 +124,7 @@ def test_calibration_and_rare_outcomes(judged, measures):
     told(pages.reliability_shown(judged, ""), "Good, kNN: predicted")
     skill = some.set_index("measure")["value"]["brier_skill"]
     told(pages.brier_shown(measures, "untrained"), "UNTRAINED", f"Good, linear probe: {skill:.2f}")
-    told(pages.rare_shown(judged, measures, ""), "here 40%")
+    told(pages.rare_shown(judged, measures, ""), "here 40 %")
     table = pages.calibration_table(measures)
     assert list(table["judge"]) == ["kNN", "linear probe"] * 2 and table["Brier"][0].count(" to ") == 1
 
@@ -142,10 +142,10 @@ def test_the_clinic_is_compared_with_what_each_embedding_adds(judged, known):
     told(
         pages.clinic_shown(known, ""),
         "what the clinic knows (age; the volume is judged alone)",
-        "clinical_site: constant",
+        "site: constant",
         f"{known.added['difference'][0]:+.3f}",
     )
-    assert list(pages.clinic_table(known)["title"]) == ["Good", "Noise"]
+    assert list(pages.clinic_table(known)["embedding"]) == ["Good", "Noise"]
 
 
 def test_without_clinical_columns_the_volume_is_what_counts_and_without_both_nothing(tmp_path):
@@ -166,7 +166,12 @@ def test_the_tests_are_tried_on_outcomes_of_chance(judged):
     assert len(study) == 8 and list(shares["outcomes"]) == [8] * 3 and study["p"].notna().all()
     again, *_ = pages.honest(judged, 8, seed=1)
     assert again.equals(study)
-    told(pages.honest_shown(judged, study, shares, ""), "8 outcomes", f"{shares['share'][0]:.1%}", "Good and Noise")
+    told(
+        pages.honest_shown(judged, study, shares, ""),
+        "8 outcomes",
+        f"{100 * shares['share'][0]:.1f} %",
+        "Good and Noise",
+    )
 
 
 def test_where_one_sample_a_patient_leaves_too_few_the_page_says_so(judged):

@@ -146,7 +146,7 @@ def test_what_is_lacking_is_said_and_gives_nothing(tmp_path):
     write(tmp_path / "none", follow=False, clinical=False)
     assert page.survived(tmp_path / "none", COHORT, MODELS, TITLES, 10) is None
     lacking = page.survival_lacking(tmp_path / "none", COHORT, MODELS)
-    assert lacking == "own has no follow-up: its annotations have no time_days and event."
+    assert lacking == "Own images has no follow-up: its annotations have no time_days and event."
     one = np.zeros(N)
     one[3] = 1
     write(tmp_path / "one", events=one)
@@ -161,7 +161,7 @@ def test_covariates_that_nobody_knows_of_the_excluded_are_not_used_and_named(tmp
     found = page.survived(tmp_path, COHORT, MODELS, TITLES, draws=20)
     assert found.unknown == ["clinical_age", "clinical_gender", "volume_ml"]
     assert set(found.features) == set(MODELS) and len(found.samples) == len(made[0].samples)
-    line = "Not used, since they are not known of patients whom the endpoint left out: age, gender, volume ml."
+    line = "Not used, since they are not known of patients whom the endpoint left out: age, sex, tumour volume."
     assert line in page.survival_found(found)
 
 

@@ -170,8 +170,9 @@ def test_an_embedding_of_two_pairs_is_shown_and_not_judged(tmp_path, twice):
     within = [found.found["few"].similar[at, at] for at in range(2)]
     assert few["within-patient cosine"] == pytest.approx(np.mean(within))
     assert few[[column for column in table if column.endswith((", low", ", high"))]].isna().all()
-    shown = pages.retest_intervals(table).set_index("embedding").loc["Few, untrained"]
-    assert shown["within-patient cosine"] == f"{np.mean(within):.3f}" and shown["verdict"] == "not judged"
+    cosines, verdicts = (make(table).set_index("embedding") for make in (pages.retest_cosines, pages.retest_verdicts))
+    assert cosines.loc["Few, untrained", "within-patient cosine"] == f"{np.mean(within):.3f}"
+    assert verdicts.loc["Few, untrained", "verdict"] == "not judged"
     sentences = findings(retest=table, cohort="phantom").splitlines()
     assert sentences[0].startswith("- PHANTOM: Good: **usable** on test and retest. ")
     assert sentences[1] == (
@@ -179,19 +180,18 @@ def test_an_embedding_of_two_pairs_is_shown_and_not_judged(tmp_path, twice):
     )
     told(pages.identification_shown(table, ""), "Few, untrained: ", "of patients identified, not judged")
     told(pages.retest_shown(found, titles, ""), f"Few, untrained: {likeness(np.mean(within))} within")
-    beside = pages.retest_published(table).set_index("title").loc["Few, untrained"]
+    beside = pages.retest_published(table).set_index("embedding").loc["Few, untrained"]
     assert beside["verdict"] == "not judged" and pd.isna(beside["as published, RIDER"])
 
 
 def test_an_interval_in_words_is_that_of_the_table_and_a_dash_where_nothing_is_known(scans):
     table = pages.retest_table(scans, TITLES)
-    shown = pages.retest_intervals(table)
-    assert (
-        shown["embedding"].tolist() == list(TITLES.values()) and shown["verdict"].tolist() == table["verdict"].tolist()
-    )
+    shown, judged = pages.retest_cosines(table), pages.retest_verdicts(table)
+    assert shown["embedding"].tolist() == judged["embedding"].tolist() == list(TITLES.values())
+    assert judged["verdict"].tolist() == table["verdict"].tolist()
     value, low, high = (table.loc[0, f"gap{end}"] for end in ("", ", low", ", high"))
     assert low < value < high and shown["gap"][0] == f"{value:.3f} ({low:.3f} to {high:.3f})"
-    assert shown["median ICC"][1] == "–"  # a constant embedding has none
+    assert judged["median ICC"][1] == "–"  # a constant embedding has none
 
 
 def test_the_retest_table_has_the_figures_their_intervals_and_the_verdict(scans):
@@ -215,7 +215,7 @@ def test_a_constant_embedding_is_called_useless_wherever_it_appears(scans):
     assert flat["within-patient cosine"] == pytest.approx(1) and flat["verdict"] == "useless"
     assert flat["identification rate"] == 0 and "All vectors of 9 patients are the same" in flat["reason"]
     assert findings(retest=table).splitlines()[1] == f"- Flat: **useless** on test and retest. {flat['reason']}"
-    told(pages.identification_shown(table, ""), "Flat: 0% of patients identified, useless")
+    told(pages.identification_shown(table, ""), "Flat: 0 % of patients identified, useless")
     told(pages.icc_shown(scans, TITLES, ""), "Flat: every dimension is constant")
 
 
@@ -227,16 +227,19 @@ def test_the_figures_of_test_and_retest_give_their_numbers(scans):
         within, between = table.loc[row.Index, ["within-patient cosine", "between-patient cosine"]]
         told(shown, f"{row.title}: {likeness(within)} within, {likeness(between)} between")
     rates = zip(table["title"], table["identification rate"], table["verdict"], strict=True)
-    words = [f"{title}: {rate:.0%} of patients identified, {verdict}" for title, rate, verdict in rates]
+    words = [f"{title}: {100 * (rate):.0f} % of patients identified, {verdict}" for title, rate, verdict in rates]
     told(pages.identification_shown(table, ""), *words)
     values = scans.found["good"].icc
     good = sum(value >= 0.75 for value in values) / len(values)
-    told(pages.icc_shown(scans, TITLES, ""), f"Good: median {np.median(values):.2f}, {good:.0%} of 5 dimensions")
+    told(
+        pages.icc_shown(scans, TITLES, ""),
+        f"Good: median {np.median(values):.2f}, {100 * (good):.0f} % of 5 dimensions",
+    )
 
 
 def test_the_published_cosine_stands_beside_ours_and_either_may_lack(scans):
     table = pages.retest_table(scans, TITLES | {"good": TEN.get("ct_fm").title})
-    beside = pages.retest_published(table).set_index("title")
+    beside = pages.retest_published(table).set_index("embedding")
     assert len(beside) == 12 and {model.title for model in TEN} < set(beside.index)
     assert beside.loc[TEN.get("fmcib").title, "as published, RIDER"] == 0.990284
     assert beside.loc[TEN.get("fmcib").title].drop("as published, RIDER").isna().all()
@@ -353,7 +356,7 @@ NAMED = {"mine": "Mine, untrained", "theirs": TEN.get("ct_fm").title}
 
 
 def test_kappas_stand_beside_all_ten_published_ones():
-    table = pages.kappa_table(KAPPAS, NAMED).set_index("title")
+    table = pages.kappa_table(KAPPAS, NAMED).set_index("embedding")
     assert len(table) == 11 and {model.title for model in TEN} < set(table.index)
     assert table["as published"].notna().sum() == 10 and table["this run"].notna().sum() == 2
     assert table.loc[TEN.get("fmcib").title, "as published"] == 0.6957
@@ -433,7 +436,8 @@ def test_dose_is_the_mean_over_the_trials_of_a_size(readers):
     again = pages.dose(honest, readers, {"good": "Good"}, 200, 6)
     assert again["auc"].tolist() == table["auc"].tolist() and again["auc_low"].tolist() != table["auc_low"].tolist()
     last = table.iloc[2]
-    words = f"Good at 3 mm: cosine {last.cosine:.3f}, {last.agreement:.0%} of decisions unchanged, AUC {last.auc:.2f}"
+    kept = f"{100 * last.agreement:.0f} % of decisions unchanged"
+    words = f"Good at 3 mm: cosine {last.cosine:.3f}, {kept}, AUC {last.auc:.2f}"
     told(pages.dose_shown(table, "phantom"), f"{words} ({last.auc_low:.2f} to {last.auc_high:.2f})")
 
 
@@ -559,9 +563,10 @@ def test_without_outcomes_the_likeness_of_all_samples_is_shown_and_no_decision(s
     )
     assert (table["cosine_low"] <= table["cosine"]).all() and (table["cosine"] <= table["cosine_high"]).all()
     worst = table["cosine"].min()
-    told(pages.responses_shown(table, ""), f"Good: noise 50 HU, cosine {worst:.3f}, no decision known")
+    told(pages.responses_shown(table, ""), f"Good: noise (50 HU), cosine {worst:.3f}, no decision known")
     assert findings(responses=table) == (
-        f"- Good: noise of 50 HU moves the embedding most, to a cosine similarity of {worst:.3f}."
+        "- Good: the perturbation that moves the embedding most is noise (50 HU), to a cosine similarity of "
+        f"{worst:.3f}."
     )
 
 
@@ -580,7 +585,7 @@ def test_embeddings_that_change_nothing_are_said_to_change_nothing(shaken, sampl
     assert findings(responses=table) == "- Good: none of the perturbations changes a held-out decision."
     shown = pages.responses_shown(table.assign(cosine=1.0), "")
     assert " 0 HU" not in shown.caption
-    told(shown, "Good: noise 10 HU, cosine 1, 100% of decisions unchanged")
+    told(shown, "Good: noise (10 HU), cosine 1, 100 % of decisions unchanged")
 
 
 def test_nothing_perturbed_is_an_empty_table(banked, encoder, samples):
@@ -602,9 +607,11 @@ def test_patches_of_each_encoder_are_perturbed_by_its_name(banked, encoder):
 
 def test_the_figure_of_responses_tells_the_largest_change(shaken, samples):
     table = pages.responses(shaken, samples, {"good": "Good"}, 50, 0)
-    worst = table.loc[table["cosine"].idxmin()]
+    worst = table.loc[table["agreement"].idxmin()]  # the same as in the sentences at the end of the page
     assert (worst["kind"], worst["size"]) == ("noise", 50)
-    words = f"Good: noise 50 HU, cosine {worst['cosine']:.3f}, {worst['agreement']:.0%} of decisions unchanged"
+    words = (
+        f"Good: noise (50 HU), cosine {worst['cosine']:.3f}, {100 * (worst['agreement']):.0f} % of decisions unchanged"
+    )
     told(pages.responses_shown(table, ""), words)
 
 
@@ -647,7 +654,8 @@ def test_the_caption_of_controls_names_the_embedding(scrambled, samples, monkeyp
     two = {"good": scrambled["good"], "other": scrambled["good"]}
     table = pages.scramble_table(two, samples, {"good": "Good", "other": "Other"}, 50, 0)
     row = table.iloc[1]
-    words = f"{row.control_title}: cosine {row.cosine:.3f}, {row.retrieval:.0%} found, AUC {row.auc_change:+.3f} ("
+    found = f"{100 * row.retrieval:.0f} % found"
+    words = f"{row.control_title}: cosine {row.cosine:z.3f}, {found}, AUC {row.auc_change:+.3f} ("
     told(pages.controls_shown(table, ""), f"Good, {words}", f"Other, {words}")
 
 
@@ -785,7 +793,7 @@ def test_patients_whose_control_is_the_original_are_named(tmp_path, samples, rel
     found = [("tumour shuffled", "p04"), ("tumour shuffled", "p11"), ("surroundings shuffled", "p04")]
     assert list(odd.itertuples(index=False, name=None)) == found and list(odd) == ["control", "sample_id"]
     sentence = findings(odd=odd, cohort="phantom")
-    assert "of 2 in all" in sentence and "p04 (2), p11 (1)" in sentence
+    assert "2 samples with controls" in sentence and "p04 (2 controls), p11 (1 control)" in sentence
 
 
 def test_without_published_controls_there_is_nothing_to_compare(tmp_path, samples):
@@ -856,20 +864,21 @@ def test_sentences_give_the_numbers_of_the_tables_and_each_bears_its_own_mark():
     lines = findings("phantom", None, KAPPAS, DOSE, RESPONSES, both).splitlines()
     mine, theirs = "PHANTOM", "PHANTOM, UNTRAINED"
     assert lines == [
-        f"- {mine}: Mine: the study's kappa is 0.65 with k = 1; in 73% of cases a moved patch finds itself.",
-        f"- {theirs}: Theirs, untrained: the study's kappa is 0.25 with k = 3; in 50% of cases a moved patch finds "
+        f"- {mine}: Mine: the study's kappa is 0.65 with k = 1; in 73 % of cases a moved patch finds itself.",
+        f"- {theirs}: Theirs, untrained: the study's kappa is 0.25 with k = 3; in 50 % of cases a moved patch finds "
         "itself.",
-        f"- {mine}: A: a seed point that is 8 mm off (standard deviation on each axis) leaves 87% (81% to 92%) of "
+        f"- {mine}: A: a seed point that is 8 mm off (standard deviation on each axis) leaves 87 % (81 % to 92 %) of "
         "held-out decisions as they were; the AUC of 0.78 (0.69 to 0.88) changes by -0.17 (-0.26 to -0.07).",
-        f"- {theirs}: B, untrained: a seed point that is 8 mm off (standard deviation on each axis) leaves 63% (52% to "
-        "74%) of held-out decisions as they were; the AUC of 0.66 (0.57 to 0.74) changes by -0.14 (-0.25 to +0.02).",
-        f"- {mine}: A: of the perturbations noise of 50 HU changes most held-out decisions (29% of 24), at a cosine "
+        f"- {theirs}: B, untrained: a seed point that is 8 mm off (standard deviation on each axis) leaves 63 % (52 % "
+        "to 74 %) of held-out decisions as they were; the AUC of 0.66 (0.57 to 0.74) changes by -0.14 (-0.25 to "
+        "+0.02).",
+        f"- {mine}: A: the perturbation that changes most held-out decisions is noise (50 HU): 29 % of 24, at a cosine "
         "similarity to the clean patch of 0.912.",
         f"- {mine}: A: of the held-out AUC of the originals, 0.71 (0.62 to 0.80), these controls cost some: Whole "
-        "patch shuffled. Share of samples whose original has its own control nearest: Tumour shuffled 76%, Whole patch "
-        "shuffled 16%.",
-        f"- {mine}: FMCIB: of the held-out AUC of the originals, 0.71 (0.62 to 0.80), these controls cost some: none. "
-        "Share of samples whose original has its own control nearest: Tumour shuffled 76%, Whole patch shuffled 16%.",
+        "patch shuffled. Share of samples whose original has its own control nearest: Tumour shuffled 76 %, Whole "
+        "patch shuffled 16 %.",
+        f"- {mine}: FMCIB: no control costs any of the held-out AUC of the originals, 0.71 (0.62 to 0.80). "
+        "Share of samples whose original has its own control nearest: Tumour shuffled 76 %, Whole patch shuffled 16 %.",
     ]
     assert findings(COHORT, dose=DOSE).splitlines()[1].startswith("- UNTRAINED: B, untrained: ")
 
@@ -881,7 +890,7 @@ def test_no_change_is_not_told_of_the_clean_patch():
 
 def test_an_interval_that_is_not_known_is_no_loss():
     words = findings(controls=CONTROL.assign(auc_change_high=np.nan))
-    assert "these controls cost some: none. Share" in words
+    assert "no control costs any of the held-out AUC" in words
 
 
 def test_a_kappa_that_is_undefined_is_said_to_be():
@@ -895,14 +904,12 @@ def test_sentences_of_real_tables_give_their_numbers(shaken, scrambled, samples)
     scramble = pages.scramble_table(scrambled, samples, {"good": "Good"}, 100, 0)
     first, second = findings(responses=responses, controls=scramble).splitlines()
     worst = responses.loc[responses["agreement"].idxmin()]
-    assert (
-        f"noise of {worst['size']:g} HU changes most held-out decisions ({1 - worst['agreement']:.0%} of 24)" in first
-    )
+    assert f"decisions is noise ({worst['size']:g} HU): {100 * (1 - worst['agreement']):.0f} % of 24" in first
     assert f"{worst['cosine']:.3f}" in first and worst["size"] > 0
     row = scramble.iloc[0]
     reach = f"{row.clean_auc:.2f} ({row.clean_auc_low:.2f} to {row.clean_auc_high:.2f})"
     assert second.startswith(f"- Good: the held-out AUC of the originals, {reach}, is not above chance")
-    assert f"Tumour shuffled {scramble['retrieval'][0]:.0%}" in second
+    assert f"Tumour shuffled {100 * (scramble['retrieval'][0]):.0f} %" in second
 
 
 def test_a_page_with_nothing_says_so():

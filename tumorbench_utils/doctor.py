@@ -25,7 +25,7 @@ from pathlib import Path
 import pandas as pd
 import requests
 
-from . import artefacts, buckets, sources
+from . import artefacts, buckets, parallel, sources
 from .cohorts import COHORTS, Cohort
 from .models import MODELS, Model
 from .models.base import Checkpoint
@@ -123,7 +123,7 @@ def _pins() -> dict[str, str]:
 
 def device() -> list[Row]:
     """Processor and memory, and the device that torch would take."""
-    rows = [Row("device", "processor", True, f"{os.cpu_count()} cores{_memory()}")]
+    rows = [Row("device", "processor", True, f"{parallel.processors()} cores{_memory()}")]
     try:
         import torch
     except (ImportError, OSError) as error:  # or a shared library is missing

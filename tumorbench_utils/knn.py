@@ -302,14 +302,16 @@ def scores_table(results: Mapping[str, Mapping[str, Evaluation]]) -> pd.DataFram
 def auc_table(results: Mapping[str, Mapping[str, Evaluation]]) -> pd.DataFrame:
     """Mean test AUC with the protocol's interval: model, protocol, series (its title), auc, low, high.
 
-    ``results`` holds evaluations by model and protocol.
+    ``results`` holds evaluations by model and protocol. Intervals end at 0 and 1: those of the protocols know no bound,
+    but no AUC lies beyond, so that an interval that is cut there covers as often.
     """
     rows = [
         (model, protocol, PROTOCOLS.get(protocol).title, *PROTOCOLS.get(protocol).interval(evaluation.scores))
         for model, evaluations in results.items()
         for protocol, evaluation in evaluations.items()
     ]
-    return pd.DataFrame(rows, columns=["model", "protocol", "series", "auc", "low", "high"])
+    table = pd.DataFrame(rows, columns=["model", "protocol", "series", "auc", "low", "high"])
+    return table.assign(low=table["low"].clip(0, 1), high=table["high"].clip(0, 1))
 
 
 def optuna_study(embeddings: np.ndarray, labels: Sequence, split: Split, k_max: int = K_MAX) -> optuna.Study:

@@ -9,19 +9,25 @@ import numpy as np
 import pandas as pd
 
 from . import bank, cards, plots
-from .cohorts import is_phantom
+from .cohorts import COHORTS, is_phantom
 from .diagnostics import Comparison, Diagnosis
 from .models import Control, Described, Encoder, Model
 from .patches import AIR, AXES
 from .plots import Shown
 
 SOFT_TISSUE = (40, 400)  # centre and width, HU
+DEVICES = {"cpu": "the CPU", "cuda": "a GPU (CUDA)", "mps": "a GPU (MPS)"}
 
 
 def mark(encoder: Encoder | Described, cohort: str = "") -> str:
     """What every figure of an embedding bears: phantom data, untrained weights, both or none ("")."""
     untrained = isinstance(encoder, Encoder) and encoder.weights.kind == "random"
     return ", ".join([*(["phantom"] if is_phantom(cohort) else []), *(["untrained"] if untrained else [])])
+
+
+def named(cohort: str) -> str:
+    """The title of a cohort; of one that the registry lacks its name."""
+    return COHORTS.get(cohort).title if cohort in COHORTS else cohort
 
 
 def weights(encoder: Encoder | Described) -> str:
@@ -114,14 +120,18 @@ def throughput(timings: pd.DataFrame, encoder: Encoder | Described) -> Shown | N
     if done.empty:
         return None
     rates = "; ".join(
-        f"{row.name}, {row.cohort}: {row.images / row.seconds:.3g} patches a second"
+        f"{row.name}, {named(row.cohort)}: {row.images / row.seconds:.3g} patches a second"
         for row in done.itertuples(index=False)
     )
-    where = "" if isinstance(encoder, Described) else f" On {encoder.device.type}, {encoder.precision}."
+    where = ""
+    if not isinstance(encoder, Described):
+        where = f" On {DEVICES.get(encoder.device.type, encoder.device.type)}, {encoder.precision}."
     if "peak_bytes" in done and encoder.device.type != "cuda":  # that of the process, which encoders share
         done = done.drop(columns="peak_bytes")
-    computed = next(filter(is_phantom, done["cohort"]), "")  # one cohort of phantoms marks the figure
-    marked = mark(encoder, computed)
+    computed = done["cohort"].map(is_phantom)
+    words = ["phantom" if computed.all() else "partly phantom"] if computed.any() else []
+    marked = ", ".join(filter(None, [*words, mark(encoder)]))
+    done = done.assign(name=done["name"] + "." + done["cohort"].map(named)).drop(columns="cohort")  # a label wraps
     return Shown(plots.throughput(done), f"{cards.timing_sentence(timings)}{where}", f"Bars. {rates}.", marked)
 
 
@@ -129,8 +139,8 @@ def spectrum(found: Mapping[str, Diagnosis], cohort: str, marked: str) -> Shown:
     """Spectrum, norms and similarities of embeddings of a cohort."""
     ranks = "; ".join(f"{name}: {_rank(each)}" for name, each in found.items())
     caption = (
-        f"Embeddings of {cohort}. Share of the variance by component (dashed: effective rank), lengths of the vectors, "
-        f"and cosine similarity of all pairs. Effective ranks: {ranks}."
+        f"Embeddings of {named(cohort)}. Share of the variance by component (dashed: effective rank), lengths of the "
+        f"vectors, and cosine similarity of all pairs. Effective ranks: {ranks}."
     )
     return Shown(plots.spectrum(found), caption, f"Variance by component, lengths, similarities. {ranks}.", marked)
 
@@ -144,7 +154,7 @@ def projection(found: Diagnosis, annotations: pd.DataFrame, cohort: str, marked:
     """The first two principal components of the embedding ``name``, by label and by volume."""
     shares = " and ".join(f"{share:.0%}" for share in found.spectrum.shares[:2])
     caption = (
-        f"{name}: the first two principal components of {found.samples:,} tumours of {cohort} ({shares} of the "
+        f"{name}: the first two principal components of {found.samples:,} tumours of {named(cohort)} ({shares} of the "
         "variance), coloured by label (left) and by volume (right), where these are known."
     )
     alt = f"Scatter plots of two principal components, {shares} of the variance, by label and by volume."
@@ -168,7 +178,7 @@ def findings(
     found: Mapping[str, Diagnosis], compared: Comparison | None, lost: pd.DataFrame, cohort: str, marked: str
 ) -> str:
     """What the page shows, as a Markdown list of lists, each of which bears the mark."""
-    parts = {f"{name} on {cohort}": cards.findings(each) for name, each in found.items()}
+    parts = {f"{name} on {named(cohort)}": cards.findings(each) for name, each in found.items()}
     if compared is not None:
         parts["Benchmark against authors"] = cards.recipes_findings(compared)
     seeds = len(lost.drop_duplicates(["cohort", "sample_id", "trial"])) if len(lost) else 0

@@ -24,10 +24,11 @@ def run(
 ) -> list[Result]:
     """``function`` of every job, in their order; ``done`` jobs were done before and only count in the bar.
 
-    ``workers`` processes, by default one a core; with one, or one job, all happens in this process. The first error of
-    a job ends the run, once the jobs that others are at are done; a worker that is killed is a :class:`WorkerError`.
+    ``workers`` processes, by default one for each of :func:`processors`; with one, or one job, all happens in this
+    process. The first error of a job ends the run, once the jobs that others are at are done; a worker that is killed
+    is a :class:`WorkerError`.
     """
-    workers = min(workers or os.cpu_count() or 1, len(jobs))
+    workers = min(workers or processors(), len(jobs))
     with tqdm(total=done + len(jobs), initial=done, desc=title, unit=unit) as bar:
         if workers < 2:
             return list(_counted(map(function, jobs), bar))
@@ -42,6 +43,13 @@ def run(
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+
+
+def processors() -> int:
+    """How many cores this process may use: a job of a cluster and a container have some of the machine's."""
+    from joblib import cpu_count
+
+    return cpu_count()
 
 
 def _counted(results: Iterable[Result], bar: tqdm) -> Iterable[Result]:

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from pypdf import PdfWriter
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
+ARGUMENTS = (  # of a browser that runs as any user, on any machine, and calls nobody
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 READY = """async () => {
     document.querySelectorAll('a[href^="#"]').forEach(link => link.removeAttribute('href'));
     if (window.MathJax?.startup?.promise) await MathJax.startup.promise;

@@ -85,7 +85,7 @@ def pages_of(profile: dict) -> list[Page]:
     """The pages of a run, in the order of the parts."""
     headings = {stage_name: heading(ROOT / "notebooks" / f"{stage_name}.ipynb") for stage_name in profile["pages"]}
     return [
-        Page(stage_name, name, given or {}, headings[stage_name], subject(stage_name, (name, given)), PARTS[stage_name])
+        Page(stage_name, name, given or {}, headings[stage_name], subject(stage_name, name, given), PARTS[stage_name])
         for stage_name in sorted(profile["pages"], key=list(PARTS).index)
         for name, given in profile["pages"][stage_name].items()
     ]
@@ -109,9 +109,8 @@ def stage_page(run: Path, book: Path, page: Page) -> None:
     target.write_text(json.dumps(with_prose(executed, source, page.subject)))
 
 
-def subject(stage_name: str, page: tuple[str, dict]) -> str:
+def subject(stage_name: str, name: str, given: dict) -> str:
     """What a page is about, its model, cohort or endpoint, as its heading names it; "" if it is about the whole run."""
-    name, given = page
     if stage_name in run_profile.WHOLE:
         return ""
     if stage_name in run_profile.BY_ENDPOINT:

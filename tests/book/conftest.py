@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import requests
 from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
@@ -19,16 +20,8 @@ pytest.register_assert_rewrite("every_page")
 
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / "runs" / "quick" / "book"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+sys.path.insert(0, str(ROOT / "workflow"))
+from pdf import ARGUMENTS, BROWSERS  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +69,7 @@ def browser():
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        chromium = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
         yield chromium
         chromium.close()
 
@@ -97,6 +90,10 @@ class Visit:
         return sum(each["responseBodySize"] for each in sizes)
 
 
+def arrived(answer):
+    return answer.ok or answer.status == requests.codes.not_modified
+
+
 def watched(page):
     """A visit that records from now on what ``page`` requests and complains of."""
     visit = Visit(page)
@@ -104,7 +101,9 @@ def watched(page):
     page.on("pageerror", lambda error: visit.messages.append(f"exception: {error}"))
     page.on("request", lambda request: visit.requests.append(request))
     page.on("requestfailed", lambda request: visit.failures.append(f"{request.failure} {request.url}"))
-    page.on("response", lambda answer: None if answer.ok else visit.failures.append(f"{answer.status} {answer.url}"))
+    page.on(
+        "response", lambda answer: None if arrived(answer) else visit.failures.append(f"{answer.status} {answer.url}")
+    )
     return visit
 
 

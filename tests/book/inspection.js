@@ -79,6 +79,8 @@ contrast => {
     wide: wide.slice(0, 5),
     headings: all('h1').filter(each => each.checkVisibility()).map(each => each.innerText.trim()),  // one more is for print
     traceback: document.body.innerText.includes('Traceback'),
+    printed: all('.bd-article :is(p, li, td, figcaption)').map(each => each.innerText).filter(
+      text => /Empty DataFrame|\bdtype:| object at 0x/.test(text)),  // an object of Python where words should be
     imagesWithoutText: images.map(short),
     controlsWithoutName: controls.map(short),
     figures,

@@ -55,7 +55,8 @@ def executed_notebook():
 def staged():
     today = copy.deepcopy(SOURCE)
     prose = [cell for cell in today["cells"] if cell["cell_type"] == "markdown"]
-    prose[1]["source"] = ["## Corrected today\n", "\n", "See [a](../book/study.md), [b](../book/models.md#x).\n"]
+    links = "See [a](../book/study.md), [b](../book/models.md#x), [c](workshop_2_size.ipynb).\n"
+    prose[1]["source"] = ["## Corrected today\n", "\n", links]
     today["cells"].insert(3, {"cell_type": "markdown", "id": "new", "metadata": {}, "source": "New today."})
     last = next(cell for cell in reversed(today["cells"]) if cell["cell_type"] == "code")
     last["metadata"]["tags"] = ["remove-input"]
@@ -118,7 +119,7 @@ def test_links_lead_out_of_the_page_two_folders_up(staged):
     _, cells = staged
     prose = "\n".join(text(cell) for cell in cells if cell["cell_type"] == "markdown")
     assert "](../book/" not in prose
-    assert "[a](../../study.md), [b](../../models.md#x)" in prose
+    assert "[a](../../study.md), [b](../../models.md#x), [c](../workshop_2_size/size.ipynb)" in prose
     for link in re.findall(r"\]\(\.\./\.\./([^)#]+)", prose):
         assert (ROOT / "book" / link).is_file(), link
 
@@ -310,7 +311,7 @@ def test_exercises_follow_the_chapter_on_teaching_in_their_order(tmp_path):
         ["teach", "notebooks/workshop_1_leakage/page", "notebooks/workshop_2_size/page"],
         [f"notebooks/{STAGE}/page", "own"],
     ]
-    assert [stage_book.subject(stage, ("page", {})) for stage in stages[:2]] == ["", ""]
+    assert [stage_book.subject(stage, "page", {}) for stage in stages[:2]] == ["", ""]
 
 
 def links_of(page):

@@ -123,12 +123,12 @@ def pairs_shown(
 def pairs_words(aligned: Alignment, titles: Mapping[str, str]) -> tuple[pd.DataFrame, str]:
     """Pairs with their intervals in words, and which they are: of many those that share most and least.
 
-    What is not known of any pair has no column.
+    What is not known of any pair has no column; CKA has a map of its own on the page.
     """
-    rows, which = aligned.pairs.sort_values("shared", ascending=False, kind="stable"), "all pairs"
+    rows, which = aligned.pairs.sort_values("shared", ascending=False, kind="stable"), "All pairs"
     if len(rows) > LINES:
         rows = pd.concat([rows[: LINES // 2], rows[-LINES // 2 :]])
-        which = f"of {len(aligned.pairs)} pairs the {LINES // 2} that share most and the {LINES // 2} that share least"
+        which = f"Of {len(aligned.pairs)} pairs the {LINES // 2} that share most and the {LINES // 2} that share least"
     table = pd.DataFrame({"pair": [pair_title(row.first, row.second, titles) for row in rows.itertuples()]})
     levels = {
         f"shared of {aligned.k}": ("shared", "low", "high"),
@@ -139,10 +139,10 @@ def pairs_words(aligned: Alignment, titles: Mapping[str, str]) -> tuple[pd.DataF
     for name, columns in levels.items():
         if rows[columns[0]].notna().any():
             table[name] = [_interval(*values) for values in rows[list(columns)].to_numpy(float)]
-    numbers = {"debiased CKA": "cka", "p": "p_holm", "p beyond volume": "p_given_volume_holm"}
-    for name, column in numbers.items():
+    numbers = {"p": "p_holm", "p, volume": "p_given_volume_holm"}
+    for place, (name, column) in enumerate(numbers.items(), 2):  # beside what they are of
         if rows[column].notna().any():
-            table[name] = rows[column].to_numpy()
+            table.insert(place, name, rows[column].to_numpy())
     return table, which
 
 
@@ -228,7 +228,7 @@ def ties(vectors: Mapping[str, np.ndarray], k: int) -> tuple[dict[str, int], lis
 def ties_words(tied: Mapping[str, int], clear: Sequence[str], titles: Mapping[str, str]) -> str:
     """What was compared with scikit-learn, and what not and why, in words."""
     pairs = len(clear) * (len(clear) - 1) // 2
-    words = f"scikit-learn gives the same number in all {pairs} pairs of {len(clear)} models."
+    words = f"In all {pairs} pairs of {len(clear)} models scikit-learn gives the same number."
     if tied:
         names = listed((f"{titles.get(name, name)} ({count:,})" for name, count in tied.items()), ", ")
         words += (

@@ -12,7 +12,7 @@ from ..plots import CHANCE
 from ..probes import external, external_scores
 from ..probes.external import Evaluated
 from .reading import Page
-from .showing import VOLUME, drops, interval, worst
+from .showing import VOLUME, changes, drops, interval, worst
 
 COLUMNS = ["page", "endpoint", "model", "title", "head", "train", "train_variant", "test", "variant", "measure"]
 COLUMNS += ["value", "low", "high", "n_train", "n_test"]
@@ -38,11 +38,10 @@ def findings(page: Page, scores: pd.DataFrame, apart: pd.DataFrame) -> str:
 
 def _drops(lost: pd.DataFrame) -> str:
     sure = lost[lost["p_holm"] < 0.05]
-    worse, better = (sure["value"] < 0).sum(), (sure["value"] > 0).sum()
     deepest = lost.loc[lost["value"].idxmin()]
     return (
         f"Against the same patients judged within their own cohort, the AUC changes by {lost['value'].mean():+.2f} on "
-        f"average over {len(lost)} comparisons; {worse} are drops and {better} gains beyond chance (Holm). Most is "
+        f"average over {len(lost)} comparisons; {changes(sure)} beyond chance (Holm). Most is "
         f"lost by {deepest['title']}, {deepest['head']}: {interval(deepest, sign='+')}."
     )
 
@@ -55,8 +54,8 @@ def _against_volume(ranking: pd.DataFrame) -> list[str]:
         if len(control) and len(others):
             value = control["value"].iloc[0]
             points.append(
-                f"By {head}, {(others['value'] > value).sum()} of {len(others)} embeddings have a higher worst "
-                f"case than tumour volume alone ({interval(control.iloc[0])})."
+                f"By {head}, {(others['value'] > value).sum()} of {len(others)} embeddings (tumour volume not "
+                f"counted) have a higher worst case than tumour volume alone ({interval(control.iloc[0])})."
             )
     return points
 
@@ -64,9 +63,10 @@ def _against_volume(ranking: pd.DataFrame) -> list[str]:
 def _apart(page: Page, apart: pd.DataFrame) -> str:
     most = apart.loc[apart["value"].idxmax()]
     told = apart[apart["low"] > CHANCE]
+    among = " (tumour volume counted)" if VOLUME in set(apart["model"]) else ""
     return (
-        f"{len(told)} of {len(apart)} embeddings tell the cohorts apart with an interval above chance, best of all "
-        f"{most['title']} ({page.names[most['first']]} or {page.names[most['second']]}: {interval(most)})."
+        f"{len(told)} of {len(apart)} embeddings{among} tell the cohorts apart with an interval above chance, best of "
+        f"all {most['title']} ({page.names[most['first']]} or {page.names[most['second']]}: {interval(most)})."
     )
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 
 from ..plots import Several, Shown
 from ..plots import external as figures
-from ..plots.probes import forest
+from ..plots.base import counted
+from ..plots.probes import forest, p_words, percent
 from ..plots.several import ROWS, in_groups, listed
 from ..probes import external, external_scores
 from ..probes.external import Evaluated
@@ -24,7 +25,7 @@ VOLUME = "volume"
 
 def interval(row: Mapping, digits: int = 2, sign: str = "") -> str:
     """``0.71 (0.60 to 0.81)`` of value, low, high."""
-    value, low, high = (f"{row[name]:{sign}.{digits}f}" for name in ("value", "low", "high"))
+    value, low, high = (f"{row[name]:{sign}z.{digits}f}" for name in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
 
 
@@ -120,8 +121,8 @@ def drift_table(page: Page) -> tuple[pd.DataFrame, str]:
             "embedding": table["model"].map(page.titles),
             "shift (sd)": table["shift"],
             "spread (sd)": table["spread"],
-            "beyond 3 sd": table["beyond"].map("{:.1%}".format),
-            "at home": table["beyond_train"].map("{:.1%}".format),
+            "beyond 3 sd": [percent(share, 1) for share in table["beyond"]],
+            "at home": [percent(share, 1) for share in table["beyond_train"]],
             "scaled by": table["train"].map(page.names),
             "of": table["test"].map(page.names),
         }
@@ -182,11 +183,17 @@ def drops_shown(page: Page, scores: pd.DataFrame, draws: int) -> Several:
     for _, rows in table.groupby(["train", "test"], sort=False):
         sure = rows[rows["p_holm"] < 0.05]
         counts = (
-            f"{(sure['value'] < 0).sum()} of {len(rows)} drops and {(sure['value'] > 0).sum()} gains are beyond chance "
-            f"at 0.05 (Holm over the {len(table)} of the page, {draws:,} draws)"
+            f"Of these {len(rows)} differences {changes(sure)} beyond chance at 0.05 (Holm over the {len(table)} of "
+            f"the page, {draws:,} draws)"
         )
         shown.append(in_groups(rows, lambda some, counts=counts: _drops_shown(page, scores, some, counts)))
     return Several(shown)
+
+
+def changes(rows: pd.DataFrame) -> str:
+    """``1 drop and 2 gains are``, of differences (``value``); ``none is`` of none."""
+    worse, better = int((rows["value"] < 0).sum()), int((rows["value"] > 0).sum())
+    return f"{counted(worse, 'drop')} and {counted(better, 'gain')} are" if worse + better else "none is"
 
 
 def _drops_shown(page: Page, scores: pd.DataFrame, rows: pd.DataFrame, counts: str) -> Shown:
@@ -205,7 +212,7 @@ def _drops_shown(page: Page, scores: pd.DataFrame, rows: pd.DataFrame, counts: s
 
 
 def drops_table(page: Page, scores: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Within, external, drop and its p-values in words, one row a model, head and ordered pair."""
+    """Within, external, their difference and its p-values in words, one row a model, head and ordered pair."""
     both = compared(page, scores).merge(drops(page, scores), on=["model", "title", "head", "train", "test"])
     records = both.to_dict("records")
     shown = pd.DataFrame(
@@ -213,9 +220,9 @@ def drops_table(page: Page, scores: pd.DataFrame) -> tuple[pd.DataFrame, str]:
             "judge": _judges(both["title"], both["head"]),
             "within": [interval(_of(row, "_within")) for row in records],
             "external": [interval(_of(row, "_external")) for row in records],
-            "drop": [interval(row, sign="+") for row in records],
-            "p": both["p"],
-            "p, Holm": both["p_holm"],
+            "external − within": [interval(row, sign="+") for row in records],
+            "p": both["p"].map(p_words),
+            "p, Holm": both["p_holm"].map(p_words),
             **_ways(page, both),
         }
     )
@@ -280,13 +287,18 @@ def choices_table(page: Page, found: Evaluated) -> tuple[pd.DataFrame, str]:
         rows.append(
             {
                 "judge": f"{page.titles[model]}, {HEAD[head]}",
-                "k or C": f"{whole['chosen']:g}",
-                "in folds": f"{folds.min():g} to {folds.max():g}",
+                "k or C": _chosen(whole["chosen"]),
+                "in folds": f"{_chosen(folds.min())} to {_chosen(folds.max())}",
                 "inner AUC": whole["score"],
                 "learnt in": page.names[train],
             }
         )
     return _foremost(pd.DataFrame(rows), pd.Series(wide), "least sure")
+
+
+def _chosen(value: float) -> str:
+    """k or C in plain decimals: 0.00001 rather than 1e-05."""
+    return np.format_float_positional(value, precision=6, fractional=False, trim="-")
 
 
 def left_out_table(page: Page) -> pd.DataFrame | None:

@@ -14,7 +14,7 @@ from ..plots.base import counted
 from ..plots.sortable import Column, Filter, Sortable, sortable
 from .choosing import answers
 from .gathering import FIRST, Board, folder
-from .showing import apart_from_best, best_told, controls_first, foremost, leaders, names
+from .showing import apart_from_best, best_told, controls_first, foremost, leaders, names, opened
 from .standing import UNTRAINED, Standing
 
 PHANTOM = "phantom"  # in the column <key>_mark of a row
@@ -38,6 +38,13 @@ COLUMNS = (
     Column("recipe", "recipe", "how patches are fed: as the benchmark, or as the model's authors prescribe"),
     Column("weights", "weights"),
 )
+MEASURED = {  # measures beside the AUC within a cohort, as a sentence names them
+    "auc_external_worst": "the AUC across cohorts",
+    "retest_identification": "second scans found",
+    "kappa": "kappa of moved seed points",
+    "tumour_focus": "focus against blind maps",
+    "overlap": "neighbours shared with other trained models",
+}
 FILTERS = (
     Filter("untrained", "hide untrained"),
     Filter("is_control", "hide controls"),
@@ -61,13 +68,9 @@ def table_shown(board: Board, record: Mapping) -> Sortable | None:
         return None
     table = shown_rows(board)
     cohorts = board.measures.loc[~board.measures["phantom"].astype(bool), "cohort"].nunique()
-    computed, controls = int(table["phantom_only"].sum()), int(table["is_control"].sum())
-    trained = int((~table["untrained"] & ~table["is_control"]).sum())
-    untrained = len(table) - trained - controls  # an encoder that is a control by itself is counted once
     told = (
-        f"{counted(len(table), 'embedding table')} of {counted(table['model'].nunique(), 'model')}: "
-        f"{trained} trained, {untrained} untrained, {counted(controls, 'control')}; "
-        f"{computed} seen on phantoms only. Results on "
+        f"{counted(len(table), 'embedding table')} of {counted(table['model'].nunique(), 'model')}: {_kinds(table)}. "
+        f"Results on "
         f"{counted(cohorts, 'cohort')} of patients."
     )
     caption = (
@@ -77,6 +80,16 @@ def table_shown(board: Board, record: Mapping) -> Sortable | None:
         f"“other recipe”: published of patches fed in another way than in this row. {told}"
     )
     return sortable(table, caption, COLUMNS, FILTERS, record, "leaderboard", "tags")
+
+
+def _kinds(rows: pd.DataFrame) -> str:
+    """How many rows are what, in words; an untrained encoder that is a control by itself is counted as a control."""
+    controls = int(rows["is_control"].sum())
+    untrained = int((rows["untrained"] & ~rows["is_control"]).sum())
+    return (
+        f"{len(rows) - controls - untrained} trained, {untrained} untrained, {counted(controls, 'control')}; "
+        f"{int(rows['phantom_only'].sum())} seen on phantoms only"
+    )
 
 
 def shown_rows(board: Board) -> pd.DataFrame:
@@ -107,7 +120,7 @@ def merged_table(board: Board) -> pd.DataFrame | None:
 
 def lacking(board: Board) -> str | None:
     """What could not be computed, and why, as a Markdown list; None if nothing."""
-    lines = [f"- {each.group}: {words}." for each in board.standings for words in each.lacking]
+    lines = [f"- {opened(each)}: {words}." for each in board.standings for words in each.lacking]
     return "\n".join(["Not computed:", "", *lines]) if lines else None
 
 
@@ -117,10 +130,9 @@ def findings(board: Board) -> str:
     if board.records:
         people = {record["contributor"] for record in board.records if record["contributor"]}
         mark = f"{board.mark.upper()}: " if board.mark else ""
-        phantom, untrained = int(board.rows["phantom_only"].sum()), int(board.rows["untrained"].sum())
         lines.append(
             f"- {mark}{counted(len(board.records), 'record')} of {counted(len(board.rows), 'embedding table')} "
-            f"({phantom} seen on phantoms only, {untrained} untrained), {counted(len(people), 'contributor')} named; "
+            f"({_kinds(board.rows)}), {counted(len(people), 'contributor')} named; "
             "none in conflict with another."
         )
         lines.append(_measured(board))
@@ -130,7 +142,7 @@ def findings(board: Board) -> str:
 
 
 def _standing(standing: Standing) -> list[str]:
-    opening = f"- {f'{standing.mark.upper()}: ' if standing.mark else ''}{standing.group}"
+    opening = f"- {f'{standing.mark.upper()}: ' if standing.mark else ''}{opened(standing)}"
     led = leaders(standing)
     if len(standing.order) < 2:
         return [f"{opening}: one model, no rank."]
@@ -166,17 +178,20 @@ def _standing(standing: Standing) -> list[str]:
 
 def _measured(board: Board) -> str:
     """How many models have each of the measures that are no AUC within a cohort, and of what that is."""
-    words = {column.key: column.head for column in COLUMNS}
-    keys = ["auc_external_worst", "retest_identification", "kappa", "tumour_focus", "overlap"]
-    known = [f"{words[key]} of {_known(board.rows, key)}" for key in keys]
+    known = [f"{words} for {_known(board.rows, key)}" for key, words in MEASURED.items()]
     mark = f"{board.mark.upper()}: " if board.mark else ""
-    return f"- {mark}Of {counted(len(board.rows), 'row')} this run knows: {'; '.join(known)}."
+    return f"- {mark}Known of {counted(len(board.rows), 'row')}: {'; '.join(known)}."
 
 
 def _known(rows: pd.DataFrame, key: str) -> str:
     """Number of rows that have a value, and how many of these are of phantoms and of untrained weights: 4 (2 ...)."""
     some = rows[rows[key].notna()]
-    counts = {"on phantoms only": int((some[f"{key}_mark"] == PHANTOM).sum()), UNTRAINED: int(some["untrained"].sum())}
+    untrained = some["untrained"] & ~some["is_control"]
+    counts = {
+        "on phantoms only": int((some[f"{key}_mark"] == PHANTOM).sum()),
+        UNTRAINED: int(untrained.sum()),
+        "controls": int(some["is_control"].sum()),
+    }
     told = [f"{'all' if count == len(some) else count} {what}" for what, count in counts.items() if count]
     return f"{len(some)} ({', '.join(told)})" if told else str(len(some))
 

@@ -31,7 +31,7 @@ FACETS = {
     "retest_identification": "retest found again",
     "kappa": "kappa, seed points moved",
     "tumour_focus": "focus minus blind maps",
-    "overlap": "shared of 10 neighbours",
+    "overlap": "of 10 neighbours shared with other trained models",
     "seconds_per_patch": "seconds a patch",
 }
 
@@ -47,8 +47,13 @@ def names(standing: Standing, models: Sequence[str]) -> str:
     return ", ".join(standing.titles[name] for name in models)
 
 
+def opened(standing: Standing) -> str:
+    """The group of a standing as a sentence begins with it."""
+    return f"{standing.group[0].upper()}{standing.group[1:]}"
+
+
 def _opening(standing: Standing) -> str:
-    return f"{standing.group[0].upper()}{standing.group[1:]}."
+    return f"{opened(standing)}."
 
 
 def leaders(standing: Standing) -> dict[str, list[str]]:
@@ -176,9 +181,11 @@ def critical_shown(standing: Standing) -> Shown | None:
     table = mean.assign(title=[standing.titles[name] for name in mean["model"]])
     groups = [[standing.titles[name] for name in clique] for clique in standing.cliques]
     apart = apart_from_best(standing)
+    # where the ranks are the same on all cohorts F has no limit, whatever their number: Friedman's test alone counts
+    second = f"; Iman and Davenport F {test.f:.2f}, {_p(test.p_f)}" if np.isfinite(test.f) else ""
+    shown = "" if test.p < standing.alpha else "By Friedman's test no difference between the models is shown. "
     told = (
-        f"Friedman chi-squared {test.chi2:.1f}, {_p(test.p)}; Iman and Davenport F {_number(test.f)}, "
-        f"{_p(test.p_f)}{'' if test.p < standing.alpha else ': no difference between the models is shown'}. "
+        f"Friedman chi-squared {test.chi2:.1f}, {_p(test.p)}{second}. {shown}"
         f"With {test.models} models on {test.cohorts} cohorts, mean ranks that differ by less than "
         f"{standing.difference:.2f} are not told apart (Nemenyi, {standing.alpha:g}); from the best, "
         f"{', '.join(_best(standing))}, are told apart: {names(standing, apart) or 'none'}."
@@ -195,10 +202,6 @@ def apart_from_best(standing: Standing) -> list[str]:
     return list(mean.loc[gap >= standing.difference - 1e-12, "model"])
 
 
-def _number(value: float) -> str:
-    return f"{value:.2f}" if np.isfinite(value) else "without limit"
-
-
 def _p(p: float) -> str:
     return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
 
@@ -212,7 +215,7 @@ def wins_shown(standing: Standing) -> Shown | None:
     wins = sum(int((pairs["p_holm"] < standing.alpha).sum()) for pairs in standing.pairs.values())
     told = (
         f"{wins} of {counted(compared, 'comparison')} on {counted(len(standing.pairs), 'cohort')} "
-        f"{'is' if wins == 1 else 'are'} significant, each other a tie."
+        f"{'is' if wins == 1 else 'are'} significant; all others count as ties."
     )
     rest = len(_compared(standing)) - MOST
     told += f" Of the best {MOST}; {counted(rest, 'model')} more in pairs.csv." if rest > 0 else ""
@@ -259,6 +262,9 @@ def facets_shown(rows: pd.DataFrame, mark: str) -> Shown | None:
     told = "; ".join(_extremes(some, key, title) for key, title in known.items())
     lacking = [title for key, title in FACETS.items() if key not in known]
     rest = f" Not measured in this run: {', '.join(lacking)}." if lacking else ""
+    if "seconds_per_patch" in known and "phantom_only" in some:  # a table of phantoms alone was timed on phantoms
+        timed = np.where(some["phantom_only"] & some["seconds_per_patch"].notna(), "phantom", "")
+        some = some.assign(seconds_per_patch_mark=timed)
     tables = counted(len(some), "embedding table")
     caption = f"What a rank does not say, of {tables}; hollow: measured on phantoms. {told}.{rest}"
     return Shown(facets(some.reset_index(drop=True), known), caption, f"Panels of dots by model. {told}.", mark)

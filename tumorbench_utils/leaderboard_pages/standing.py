@@ -14,6 +14,7 @@ from .. import knn, leaderboard, published, statistics
 from ..cohorts import COHORTS
 from ..leaderboard import CONTROLS, Friedman, Ranks
 from ..models import TEN
+from ..plots.base import counted
 
 PUBLISHED, PATIENTS, PHANTOMS = "as published", "this run, patients", "this run, phantoms"
 GROUPED = "grouped"
@@ -234,8 +235,9 @@ def _sure(ranks: Ranks, drawn: Mapping, seed: int) -> tuple[pd.DataFrame | None,
 def _over_cohorts(ranks: Ranks, alpha: float) -> tuple[Friedman | None, float, list[list[str]], list[str]]:
     models, cohorts = ranks.aucs.shape
     if models < 3 or cohorts < 2:
-        words = "Friedman's test and a critical difference: they take 3 models and 2 cohorts"
-        return None, np.nan, [], [f"{words}, there are {models} and {cohorts}"]
+        here = f"{counted(models, 'model')} and {counted(cohorts, 'cohort')}"
+        words = "Friedman's test and a critical difference: at least 3 models and 2 cohorts are needed, here are"
+        return None, np.nan, [], [f"{words} {here}"]
     difference = leaderboard.critical_difference(models, cohorts, alpha)
     means = dict(zip(ranks.mean["model"], ranks.mean["mean_rank"], strict=True))
     return leaderboard.friedman(ranks.aucs), difference, leaderboard.cliques(means, difference), []

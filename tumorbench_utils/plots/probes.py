@@ -18,6 +18,18 @@ SHAPES = ("o", "s", "D", "^")
 STEP = 0.17  # inches between the series of a row
 
 
+def p_words(p: float) -> str:
+    """A p-value as a page has it: three decimals, ``<0.001`` below them, a dash for none."""
+    if not np.isfinite(p):
+        return "–"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """``17.0 %`` of 0.17."""
+    return f"{100 * share:.{digits}f} %"
+
+
 def forest(table: pd.DataFrame, label: str, chance: float | None = CHANCE, title: str = "") -> Figure:
     """Values with intervals: a row a title, a mark a series (at most four), a line at ``chance``.
 

@@ -15,14 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from .base import CHANCE, CONTROL, INK, MUTED, OURS, PUBLISHED, STYLE, canvas, nothing, wrap
+from .base import CHANCE, CONTROL, INK, MUTED, OURS, PUBLISHED, SECOND, STYLE, canvas, nothing, wrap
 
 SMALL = 8.5  # points, of text beside marks
 LABEL = 104  # points that the title of a row may be wide: a third of a phone
 DOTS = 100  # of more values as many evenly spaced quantiles are drawn
 FLOOR = 1e-7  # about the last digit of a cosine of float32 vectors; a logarithm of 0 cannot be drawn
 BANDS = {"poor": 0.5, "moderate": 0.75, "good": 0.9, "excellent": np.inf}  # Koo and Li 2016: below that ICC
-SHADES = (0.2, 0.45, 0.7, 1.0)  # opacities of the bands
+SHADES = (MUTED, SECOND, CONTROL, OURS)  # of the bands: opacities of one colour are lost on a dark page
 BIN = 0.025  # width of a bin of ICC: every limit of a band is an edge
 NEAR_ONE = 0.99  # above this cosine, a linear axis tells nothing apart
 STEPS = (1, 2, 5, 10)  # of ticks: 1 is one of them
@@ -211,7 +211,7 @@ def icc(by_model: Mapping[str, Sequence[float]]) -> Figure:
             for band, shade in enumerate(SHADES):
                 some = np.flatnonzero(bands == band)
                 sides = edges[some[0] : some[-1] + 2]
-                axis.stairs(foot - tops[some], sides, baseline=foot, fill=True, color=OURS, alpha=shade, linewidth=0)
+                axis.stairs(foot - tops[some], sides, baseline=foot, fill=True, color=shade, linewidth=0)
             axis.plot(np.median(values), foot - (high - 0.1) / 2, "|", color=INK, markersize=14, markeredgewidth=1.6)
             share = f"{(values >= BANDS['good']).mean():.0%}"
             axis.annotate(share, (1.04, place), xycoords=("axes fraction", "data"), va="center", fontsize=SMALL,
@@ -226,7 +226,7 @@ def icc(by_model: Mapping[str, Sequence[float]]) -> Figure:
         axis.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
         words = ("poor: below 0.5", "moderate: from 0.5", "good: from 0.75", "excellent: from 0.9")
         shaded = zip(SHADES, words, strict=True)
-        keys = [Patch(color=OURS, alpha=shade, linewidth=0, label=text) for shade, text in shaded]
+        keys = [Patch(color=shade, linewidth=0, label=text) for shade, text in shaded]
         keys += axis.plot([], [], "|", color=INK, markersize=10, markeredgewidth=1.6, label="median")
         figure.legend(handles=keys, loc="outside upper left", ncols=2)
     return figure

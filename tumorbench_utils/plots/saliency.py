@@ -241,12 +241,12 @@ def deletion(curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], co
             axis.yaxis.set_major_locator(MaxNLocator(4))
         for axis in axes[max(len(curves) - columns, 0) : len(curves)]:
             axis.tick_params(labelbottom=True)  # where no panel is below
+            axis.set_xlabel("voxels replaced (%)")
         for axis in axes[len(curves) :]:
             axis.set_visible(False)
         axes[0].plot([], [], color=OURS, linewidth=1.8, label="most salient voxels first")
         axes[0].plot([], [], ":", color=INK, linewidth=1.4, label="the same map displaced")
-        figure.supxlabel("voxels replaced (%)", fontsize=9.5)
-        figure.supylabel(DISTANCE, fontsize=9.5)
+        figure.supylabel("\n".join(wrap(DISTANCE, 110, 9.5)), fontsize=9.5)  # one row is lower than the words are long
         figure.legend(loc="outside upper left", ncols=2)
     return figure
 

@@ -86,7 +86,7 @@ def risk_curves(panels: Mapping[str, tuple[pd.DataFrame, Sequence[float], Sequen
             ticks = _years(np.quantile(time[group >= 0], SHOWN))
             _curves(axis, curves, group, title)
             axis.axvline(horizon / YEAR, color=MUTED, linestyle=":", linewidth=1.2)
-            axis.set(xlim=(0, ticks[-1]), xticks=ticks, ylim=(0, 1.02), ylabel="alive")
+            axis.set(xlim=(0, ticks[-1]), xticks=ticks, ylim=(0, 1.02), ylabel="share alive")
             axis.set_xlabel("years since the scan or treatment", fontsize=SMALL)
             axis.legend(loc="upper right")
             _numbers(below, time, group, parts[number], ticks)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..plots import Several, Shown
-from ..plots.probes import forest, reliability, shots
+from ..plots.probes import forest, percent, reliability, shots
 from ..plots.several import TOLD, in_groups, listed
 from ..probes import calibration, few_shot
 from .judging import HEADS, Judged, heads_table
@@ -84,10 +84,13 @@ def reliability_shown(found: Judged, mark: str) -> Shown:
         for head, points in by_head.items()
     )
     edges = sum(calibration.at_edge(found.predictions[name, "knn"]) for name in some)
+    few = len(some) < len(found.models)
+    lacking = f" Of {len(found.models)} embeddings the first {len(some)}; the table below has all." if few else ""
     caption = (
         "Test predictions of ten splits in bins of equal count (fewer where probabilities are equal): mean prediction "
         "against the observed share of positives, with Wilson's 95 % interval for the number of different patients in "
-        f"the bin. kNN gives 0 or 1 in {edges:,} predictions. From the lowest bin to the highest, {told}."
+        f"the bin. kNN gives 0 or 1 in {edges:,} predictions.{lacking} From the lowest bin to the "
+        f"highest, {told}."
     )
     return Shown(reliability(curves), caption, f"Reliability curves against the diagonal. {told}.", mark)
 
@@ -109,7 +112,7 @@ def _brier_shown(rows: pd.DataFrame, mark: str) -> Shown:
 
 
 def _told(rows: pd.DataFrame) -> str:
-    return listed(f"{r.title}, {r.series}: {r.value:.2f} ({r.low:.2f} to {r.high:.2f})" for r in rows.itertuples())
+    return listed(f"{r.title}, {r.series}: {r.value:z.2f} ({r.low:z.2f} to {r.high:z.2f})" for r in rows.itertuples())
 
 
 def calibration_table(measures: pd.DataFrame) -> pd.DataFrame:
@@ -133,7 +136,7 @@ def calibration_table(measures: pd.DataFrame) -> pd.DataFrame:
 def _interval(row: pd.Series) -> str:
     if not np.isfinite(row["value"]):
         return "–"
-    return f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+    return f"{row['value']:z.3f} ({row['low']:z.3f} to {row['high']:z.3f})"
 
 
 def rare_shown(found: Judged, measures: pd.DataFrame, mark: str) -> Shown:
@@ -147,7 +150,7 @@ def rare_shown(found: Judged, measures: pd.DataFrame, mark: str) -> Shown:
     )
     caption = (
         "Average precision (area under the precision-recall curve) of the rarer class, mean over splits with 95 % "
-        f"patient-bootstrap interval. The rarer class, here {share:.0%} of the samples, are the {named}; for the "
+        f"patient-bootstrap interval. The rarer class, here {percent(share)} of the samples, are the {named}; for the "
         "other one, a guess is nearly always right. Chance (dotted, the higher of the judges) is the mean average "
         "precision of permuted labels, above the share where few have the outcome; the rarer the outcome, the less a "
         f"high AUC says about the ones that are found. {told}."

@@ -10,13 +10,15 @@ import pandas as pd
 from .. import knn, phantom, statistics
 from ..cohorts import is_phantom
 from ..plots import Several, Shown
-from ..plots.probes import forest, promises
+from ..plots.probes import forest, p_words, percent, promises
 from ..plots.several import in_groups, listed
 from ..probes import clinical, linear, null
-from .judging import Judged
+from .judging import Judged, bounded
 
 VOLUME = "volume_ml"
+PAIRED = "paired difference of two embeddings"  # its test, as in null.shares
 CLINIC, SIZE = "clinical covariates", "tumour volume"
+COLUMNS = {"volume_ml": SIZE, "t_stage": "T stage", "n_stage": "N stage", "m_stage": "M stage", "gender": "sex"}
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,12 @@ def clinic(found: Judged, draws: int, trials: int = linear.TRIALS, seed: int = 0
     return Clinic(list(used.names), left_out, pd.DataFrame(rows, columns=columns), added)
 
 
+def covariate(column: str) -> str:
+    """The column of a covariate in words: "T stage" of clinical_t_stage."""
+    name = column.removeprefix(clinical.PREFIX)
+    return COLUMNS.get(name, name.replace("_", " "))
+
+
 def clinic_shown(found: Clinic, mark: str) -> Shown | Several:
     """AUC of the clinic, of embeddings and of both."""
     return in_groups(found.table, lambda rows: _clinic_shown(found, rows, mark))
@@ -77,13 +85,13 @@ def clinic_shown(found: Clinic, mark: str) -> Shown | Several:
 
 def _clinic_shown(found: Clinic, table: pd.DataFrame, mark: str) -> Shown:
     told = listed(
-        f"{row.title} adds {row.difference:+.3f} ({row.low:+.3f} to {row.high:+.3f})"
+        f"{row.title} adds {row.difference:+z.3f} ({row.low:+z.3f} to {row.high:+z.3f})"
         for row in found.added.itertuples()
         if row.title in set(table["title"])
     )
     apart = "; the volume is judged alone" if {"clinical", "volume"} <= set(found.table["features"]) else ""
-    names = ", ".join(name.removeprefix(clinical.PREFIX).replace("_", " ") for name in found.used)
-    left_out = "; ".join(f"{row.column}: {row.reason}" for row in found.left_out.itertuples())
+    names = ", ".join(map(covariate, found.used))
+    left_out = "; ".join(f"{covariate(row.column)}: {row.reason}" for row in found.left_out.itertuples())
     caption = (
         "Mean test AUC with the corrected 95 % interval: logistic regressions on what the clinic knows "
         f"({names}{apart}), on embeddings, and on both (the logit of the embedding, out of fold, as one more "
@@ -91,15 +99,15 @@ def _clinic_shown(found: Clinic, table: pd.DataFrame, mark: str) -> Shown:
         + (f"Left out: {left_out}. " if left_out else "")
         + f"Differences with 95 % patient-bootstrap intervals: {told}."
     )
-    return Shown(forest(table, "AUC (dotted: chance)"), caption, f"Dot plot of AUC. {told}.", mark)
+    return Shown(forest(bounded(table), "AUC (dotted: chance)"), caption, f"Dot plot of AUC. {told}.", mark)
 
 
 def clinic_table(found: Clinic) -> pd.DataFrame:
     """What each embedding adds, in words."""
     table = found.added
-    shown = table[["title", "alone", "together"]].copy()
-    shown["difference"] = [f"{r.difference:+.3f} ({r.low:+.3f} to {r.high:+.3f})" for r in table.itertuples()]
-    return shown.assign(**{"p, Holm": table["p_holm"]})
+    shown = table[["title", "alone", "together"]].rename(columns={"title": "embedding"})
+    shown["difference"] = [f"{r.difference:+z.3f} ({r.low:+z.3f} to {r.high:+z.3f})" for r in table.itertuples()]
+    return shown.assign(**{"p, Holm": table["p_holm"].map(p_words)})
 
 
 def honest(found: Judged, nulls: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame, str]:
@@ -133,15 +141,39 @@ def _null_labels(found: Judged, rows: np.ndarray) -> np.ndarray:
     return np.array(labels) if 10 <= sum(labels) <= len(labels) - 10 else own
 
 
+def told_shares(shares: pd.DataFrame) -> str:
+    """How often each test found something in outcomes of chance."""
+    return "; ".join(
+        f"{row.test}: {percent(row.share, 1)} ({percent(row.low, 1)} to {percent(row.high, 1)})"
+        for row in shares.itertuples()
+    )
+
+
+def untrue(shares: pd.DataFrame) -> str:
+    """A warning of the tests that find more than they promise, beyond chance, with a blank after it; "" if none does.
+
+    Whether it holds for the paired difference is asked of ``untrue(shares[shares["test"] == PAIRED])``.
+    """
+    broken = shares[shares["low"] > shares["promised"]] if len(shares) else shares
+    if broken.empty:
+        return ""
+    return (
+        f"Warning: the interval of the share lies above the {percent(broken['promised'].iloc[0])} promised for "
+        f"{'; '.join(broken['test'])}: what it finds on this page is weaker evidence than its p or interval says. "
+    )
+
+
 def honest_shown(found: Judged, study: pd.DataFrame, shares: pd.DataFrame, mark: str) -> Shown:
     """How often tests find something where nothing is."""
-    told = "; ".join(f"{row.test}: {row.share:.1%} ({row.low:.1%} to {row.high:.1%})" for row in shares.itertuples())
+    told = told_shares(shares)
+    told = f"{told[0].upper()}{told[1:]}"
     wider = "; ".join(f"{row.widen:.1f} times, {row.test}" for row in shares.itertuples() if np.isfinite(row.widen))
     names = " and ".join(found.titles[name] for name in found.models[:2])
     pair = "" if len(found.models) > 1 else " With one embedding there is no difference to test."
     caption = (
         f"{len(study)} outcomes that have nothing to do with the images (labels dealt out at random between patients), "
         f"and how often a test of {names} says that they do; 5 % is promised. Intervals of the shares are Wilson's. "
-        f"{told}. How many times as wide an interval would have to be to leave out 0.5 in 5 % only: {wider}.{pair}"
+        f"{told}. {untrue(shares)}How many times as wide an interval would have to be to leave out 0.5 in 5 % only: "
+        f"{wider}.{pair}"
     )
     return Shown(promises(shares, study["p"]), caption, f"Shares of false findings. {told}.", mark)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from .. import annotations, artefacts, embeddings, knn, statistics
 from ..plots import Several, Shown
-from ..plots.probes import forest
+from ..plots.probes import forest, p_words
 from ..plots.several import in_groups, listed
 from ..probes import linear
 
@@ -91,6 +91,11 @@ def heads_table(found: Judged) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "title", "head", "series", "value", "low", "high"])
 
 
+def bounded(aucs: pd.DataFrame) -> pd.DataFrame:
+    """AUCs as they are shown, with intervals that end at 0 and 1: the t intervals over splits know no bound."""
+    return aucs.assign(low=aucs["low"].clip(0, 1), high=aucs["high"].clip(0, 1))
+
+
 def heads_shown(found: Judged, mark: str) -> Shown | Several:
     """AUC of both judges for every model; of the first the released linear probe, too."""
     return in_groups(heads_table(found), lambda rows: _heads_shown(found, rows, mark))
@@ -114,7 +119,7 @@ def _heads_shown(found: Judged, table: pd.DataFrame, mark: str) -> Shown:
         f"C = 1, for {first} only{short}: {theirs[0]:.3f}. {told}."
     )
     drawn = pd.concat([table, row]) if first in set(table["title"]) else table
-    return Shown(forest(drawn, "AUC (dotted: chance)"), caption, f"Dot plot of AUC. {told}.", mark)
+    return Shown(forest(bounded(drawn), "AUC (dotted: chance)"), caption, f"Dot plot of AUC. {told}.", mark)
 
 
 def heads_differences(found: Judged, draws: int, seed: int = 0) -> pd.DataFrame:
@@ -130,10 +135,10 @@ def heads_differences(found: Judged, draws: int, seed: int = 0) -> pd.DataFrame:
 
 
 def heads_words(table: pd.DataFrame) -> pd.DataFrame:
-    """The differences for a page: title, kNN, linear probe, difference, p."""
-    shown = table[["title", "kNN", "linear probe"]].copy()
-    shown["difference"] = [f"{r.difference:+.3f} ({r.low:+.3f} to {r.high:+.3f})" for r in table.itertuples()]
-    return shown.assign(**{"p, Holm": table["p_holm"]})
+    """The differences for a page: embedding, kNN, linear probe, difference, p."""
+    shown = table[["title", "kNN", "linear probe"]].rename(columns={"title": "embedding"})
+    shown["difference"] = [f"{r.difference:+z.3f} ({r.low:+z.3f} to {r.high:+z.3f})" for r in table.itertuples()]
+    return shown.assign(**{"p, Holm": table["p_holm"].map(p_words)})
 
 
 def coverage(found: Judged) -> pd.DataFrame | None:

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from .. import annotations, embeddings
+from ..cohorts import COHORTS
 from ..plots import Several, Shown
+from ..plots.probes import p_words
 from ..plots.several import in_groups, listed
 from ..plots.survival import risk_curves, survival_forest
 from ..probes import survival
@@ -19,6 +21,8 @@ from ..probes.concordance import SurvivalError
 from ..probes.risk_groups import NULL, RiskGroups, risk_groups
 from ..probes.survival import FEWEST, HORIZON, SurvivalEvaluation
 from ..statistics import holm
+from .clinic import covariate
+from .judging import bounded
 
 COLUMNS = ["cohort", "variant", "model", "title", "head", "features", "measure", "value", "low", "high", "n"]
 CLINICAL, VOLUME = "clinical", "volume"
@@ -122,13 +126,13 @@ def _ready(run: str | Path, cohort: str, models: Sequence[str]) -> tuple[str, tu
     """What is lacking, and where nothing is, what :func:`_followed` gives."""
     if not models:
         return "No embedding was named.", None
-    everybody = _everybody(run, cohort)
+    everybody, title = _everybody(run, cohort), COHORTS.get(cohort).title if cohort in COHORTS else cohort
     if not {"time_days", "event"} <= set(everybody) or everybody[["time_days", "event"]].dropna().empty:
-        return f"{cohort} has no follow-up: its annotations have no time_days and event.", None
+        return f"{title} has no follow-up: its annotations have no time_days and event.", None
     ready = _followed(run, cohort, models, everybody)
     deaths, patients = int(ready[0]["event"].sum()), len(ready[0])
     if deaths < FEWEST:
-        few = f"{cohort} has {deaths} deaths among {patients} patients with follow-up and embeddings"
+        few = f"{title} has {deaths} deaths among {patients} patients with follow-up and embeddings"
         return f"{few}; survival needs at least {FEWEST}.", None
     return "", ready
 
@@ -233,7 +237,7 @@ def survival_table(found: Survived, variant: str = "paper") -> pd.DataFrame:
 
 def survival_shown(found: Survived, mark: str) -> Shown | Several:
     """C of Harrell, C over time and the AUC at two years of every model and head."""
-    return in_groups(survival_table(found), lambda rows: _survival_shown(found, rows, mark))
+    return in_groups(bounded(survival_table(found)), lambda rows: _survival_shown(found, rows, mark))
 
 
 def _survival_shown(found: Survived, rows: pd.DataFrame, mark: str) -> Shown:
@@ -290,7 +294,7 @@ def risk_groups_table(found: Survived) -> pd.DataFrame:
     highest dies sooner), and Holm's over the models of a cut."""
     rows = [
         {
-            "title": found.titles[name],
+            "embedding": found.titles[name],
             "groups": parts,
             "patients": int(each.sizes["patients"].sum()),
             "deaths": int(each.sizes["deaths"].sum()),
@@ -306,7 +310,8 @@ def risk_groups_table(found: Survived) -> pd.DataFrame:
     for parts in table["groups"].unique() if len(table) else ():
         some = table["groups"] == parts
         table.loc[some, "p, Holm"] = holm(table.loc[some, "log-rank p, one-sided"])
-    return table
+    ps = [name for name in table if name in ("log-rank p, one-sided", "p, Holm")]
+    return table.assign(**{name: table[name].map(p_words) for name in ps})
 
 
 def survival_left_out(found: Survived) -> pd.DataFrame:
@@ -323,7 +328,7 @@ def survival_found(found: Survived) -> list[str]:
         f"{n} patients were followed and {deaths} of them died. {found.early} left before {years}, so that a binary "
         f"label at {years} knows {n - found.early}; the binary endpoint of this page uses {found.labelled} of them."
     ]
-    rows = survival_table(found)
+    rows = bounded(survival_table(found))
     rows = rows[rows["measure"] == "c_harrell"]
     for head, some in rows.groupby("head", sort=False):
         above = some[some["low"] > 0.5]
@@ -333,7 +338,7 @@ def survival_found(found: Survived) -> list[str]:
             f"{len(some)}; highest is {best['title']} with {_limits(best)}."
         )
     if found.unknown:
-        names = ", ".join(name.removeprefix(PREFIX).replace("_", " ") for name in found.unknown)
+        names = ", ".join(map(covariate, found.unknown))
         lines.append(f"Not used, since they are not known of patients whom the endpoint left out: {names}.")
     lines += [line for line in (_errors(found), _apart(found), _split(found), _failed(found)) if line]
     return lines

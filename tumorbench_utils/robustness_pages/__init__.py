@@ -17,10 +17,11 @@ from .readers import (
 from .rescan import (
     icc_shown,
     identification_shown,
-    retest_intervals,
+    retest_cosines,
     retest_published,
     retest_shown,
     retest_table,
+    retest_verdicts,
     retested,
 )
 from .stressing import (
@@ -51,10 +52,11 @@ __all__ = [
     "published_controls",
     "responses",
     "responses_shown",
-    "retest_intervals",
+    "retest_cosines",
     "retest_published",
     "retest_shown",
     "retest_table",
+    "retest_verdicts",
     "retested",
     "save",
     "scramble_table",

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 
 from .. import artefacts, plots, robustness
+from ..plots.base import counted
+from ..plots.probes import percent
 from ..tables import mark_of
 from .readers import mean_kappa
-from .showing import likeness
+from .showing import largest, likeness, perturbation
 
 COLUMNS = ["part", "embedding", "quantity", "value"]
 CONDITIONS = ("kind", "size", "size_mm", "control")
@@ -34,7 +36,7 @@ def findings(
     points += [
         (
             titles[name],
-            f"the study's kappa is {mean_kappa(each)} with k = {each.k}; in {np.mean(each.itself):.0%} of cases a "
+            f"the study's kappa is {mean_kappa(each)} with k = {each.k}; in {percent(np.mean(each.itself))} of cases a "
             "moved patch finds itself.",
         )
         for name, each in kappas.items()
@@ -44,10 +46,12 @@ def findings(
     points += [(title, _control(rows)) for title, rows in _by_title(controls)]
     lines = [f"- {_opening(cohort, title)}{title}: {words}" for title, words in points]
     if len(odd):
-        names = ", ".join(f"{name} ({rows['control'].nunique()})" for name, rows in odd.groupby("sample_id"))
+        names = ", ".join(
+            f"{name} ({counted(rows['control'].nunique(), 'control')})" for name, rows in odd.groupby("sample_id")
+        )
         lines.append(
-            f"- Controls that are the original itself in every number, most likely since the patch holds no voxel of "
-            f"the region, of {odd['sample_id'].nunique()} in all: {names} (number of controls)."
+            f"- {counted(odd['sample_id'].nunique(), 'sample')} with controls that equal the original in every "
+            f"number, most likely since the patch holds no voxel of the region: {names}."
         )
     return "\n".join(lines) or "*Nothing to compare on this page.*"
 
@@ -65,34 +69,32 @@ def _dose(rows: pd.DataFrame) -> str:
     clean, most = rows.loc[rows["size_mm"].idxmin()], rows.loc[rows["size_mm"].idxmax()]
     return (
         f"a seed point that is {most['size_mm']:g} mm off (standard deviation on each axis) leaves "
-        f"{most['agreement']:.0%} ({most['agreement_low']:.0%} to {most['agreement_high']:.0%}) of held-out decisions "
-        f"as they were; the AUC of {clean['auc']:.2f} ({clean['auc_low']:.2f} to {clean['auc_high']:.2f}) changes by "
-        f"{most['auc_change']:+.2f} ({most['auc_change_low']:+.2f} to {most['auc_change_high']:+.2f})."
+        f"{percent(most['agreement'])} ({percent(most['agreement_low'])} to {percent(most['agreement_high'])}) of "
+        f"held-out decisions as they were; the AUC of {clean['auc']:.2f} ({clean['auc_low']:.2f} to "
+        f"{clean['auc_high']:.2f}) changes by {most['auc_change']:+z.2f} ({most['auc_change_low']:+z.2f} to "
+        f"{most['auc_change_high']:+z.2f})."
     )
 
 
 def _response(rows: pd.DataFrame) -> str:
     rows = rows[rows["size"] != 0]
-    known = rows[rows["agreement"].notna()]
-    if known.empty:
-        worst = rows.loc[rows["cosine"].idxmin()]
-        return f"{_condition(worst)} moves the embedding most, to a cosine similarity of {likeness(worst['cosine'])}."
-    worst = known.loc[known["agreement"].idxmin()]
+    worst = largest(rows)
+    if np.isnan(worst["agreement"]):
+        return (
+            f"the perturbation that moves the embedding most is {perturbation(worst)}, to a cosine similarity of "
+            f"{likeness(worst['cosine'])}."
+        )
     if worst["agreement"] == 1:
         return "none of the perturbations changes a held-out decision."
     return (
-        f"of the perturbations {_condition(worst)} changes most held-out decisions "
-        f"({1 - worst['agreement']:.0%} of {int(worst['samples'])}), at a cosine similarity to the clean patch of "
+        f"the perturbation that changes most held-out decisions is {perturbation(worst)}: "
+        f"{percent(1 - worst['agreement'])} of {int(worst['samples'])}, at a cosine similarity to the clean patch of "
         f"{likeness(worst['cosine'])}."
     )
 
 
-def _condition(row: pd.Series) -> str:
-    return f"{row['kind_title'].lower()} of {row['size']:g} {row['unit']}"
-
-
 def _control(rows: pd.DataFrame) -> str:
-    found = ", ".join(f"{row.control_title} {row.retrieval:.0%}" for row in rows.itertuples())
+    found = ", ".join(f"{row.control_title} {percent(row.retrieval)}" for row in rows.itertuples())
     return f"{_lost(rows)} Share of samples whose original has its own control nearest: {found}."
 
 
@@ -105,7 +107,9 @@ def _lost(rows: pd.DataFrame) -> str:
     if clean["clean_auc_low"] <= plots.CHANCE:
         return f"the held-out AUC of the originals, {reach}, is not above chance, so that controls have none to lose."
     lost = [row.control_title for row in rows.itertuples() if row.auc_change_high < 0]
-    return f"of the held-out AUC of the originals, {reach}, these controls cost some: {', '.join(lost) or 'none'}."
+    if not lost:
+        return f"no control costs any of the held-out AUC of the originals, {reach}."
+    return f"of the held-out AUC of the originals, {reach}, these controls cost some: {', '.join(lost)}."
 
 
 def save(

@@ -12,6 +12,7 @@ import pandas as pd
 from .. import bank, embeddings, knn, plots, provision, published, robustness
 from ..models import TEN
 from ..plots import Several, Shown
+from ..plots.probes import percent
 from .showing import in_groups, likeness
 
 STUDY_MM = 4.0  # the size of the study's jitter
@@ -140,14 +141,14 @@ def kappa_table(kappas: Mapping[str, robustness.StudyKappa], titles: Mapping[str
     """Mean kappa as published and of this run, k, and how often a moved patch is nearest to itself."""
     study = published.figures("robustness")[["model", "kappa_mean"]]
     study = study.assign(title=[TEN.get(model).title for model in study["model"]])
-    study = study.rename(columns={"kappa_mean": "as published"})[["title", "as published"]]
+    study = study.rename(columns={"kappa_mean": "as published", "title": "embedding"})[["embedding", "as published"]]
     rows = [
         (titles[name], float(np.mean(each.kappas)), len(each.kappas), each.k, float(np.mean(each.itself)))
         for name, each in kappas.items()
     ]
-    ours = pd.DataFrame(rows, columns=["title", "this run", "trials", "k", "finds itself"])
+    ours = pd.DataFrame(rows, columns=["embedding", "this run", "trials", "k", "finds itself"])
     ours = ours.astype({"trials": "Int64", "k": "Int64"})
-    return study.merge(ours, "outer", on="title", sort=False)
+    return study.merge(ours, "outer", on="embedding", sort=False)
 
 
 def held_out(readers: Readers, seed: int) -> tuple[dict[str, robustness.HeldOut], pd.DataFrame]:
@@ -186,7 +187,7 @@ def dose_shown(table: pd.DataFrame, marked: str) -> Shown | Several:
 def _dose_shown(table: pd.DataFrame, marked: str) -> Shown:
     last = table.loc[table.groupby("title", sort=False)["size_mm"].idxmax()]
     told = "; ".join(
-        f"{row.title} at {row.size_mm:g} mm: cosine {likeness(row.cosine)}, {row.agreement:.0%} of decisions "
+        f"{row.title} at {row.size_mm:g} mm: cosine {likeness(row.cosine)}, {percent(row.agreement)} of decisions "
         f"unchanged, AUC {row.auc:.2f} ({row.auc_low:.2f} to {row.auc_high:.2f})"
         for row in last.itertuples()
     )

@@ -12,6 +12,7 @@ import pandas as pd
 from .. import embeddings, plots, published, robustness
 from ..models import TEN
 from ..plots import Shown
+from ..plots.probes import percent
 from ..robustness.retest import GOOD
 from .showing import likeness
 
@@ -98,7 +99,7 @@ def identification_shown(table: pd.DataFrame, marked: str) -> Shown:
 
 
 def _share(value: float) -> str:
-    return f"{value:.0%}" if np.isfinite(value) else "no share"
+    return percent(value) if np.isfinite(value) else "no share"
 
 
 def icc_shown(found: Retested, titles: Mapping[str, str], marked: str) -> Shown:
@@ -106,37 +107,49 @@ def icc_shown(found: Retested, titles: Mapping[str, str], marked: str) -> Shown:
     judged = {titles[name]: each for name, each in found.found.items() if len(each.within) > 1}
     values = {title: each.icc[np.isfinite(each.icc)] for title, each in judged.items()}
     told = "; ".join(
-        f"{title}: median {np.median(each):.2f}, {np.mean(each >= GOOD):.0%} of {len(each):,} dimensions good or better"
+        f"{title}: median {np.median(each):.2f}, {percent(np.mean(each >= GOOD))} of {len(each):,} dimensions good or "
+        "better"
         if len(each)
         else f"{title}: every dimension is constant"
         for title, each in values.items()
     )
     caption = (
-        "ICC(2,1), absolute agreement of test and retest, of every dimension that is not constant; shading: poor, "
+        "ICC(2,1), absolute agreement of test and retest, of every dimension that is not constant; colours: poor, "
         f"moderate, good, excellent by Koo and Li (2016). {told}."
     )
     return Shown(plots.icc(values), caption, f"Distribution of ICC by embedding. {told}.", marked)
 
 
-def retest_intervals(table: pd.DataFrame) -> pd.DataFrame:
-    """The figures of :func:`retest_table` with their intervals, in words, one row an embedding."""
-    quantities = ("within-patient cosine", "between-patient cosine", "gap", "separation", "median ICC")
+def retest_cosines(table: pd.DataFrame) -> pd.DataFrame:
+    """The cosines of :func:`retest_table` with their intervals, in words, one row an embedding."""
+    return _intervals(table, ("within-patient cosine", "between-patient cosine", "gap"))
+
+
+def retest_verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    """Separation and median ICC of :func:`retest_table` with intervals, in words, and the verdict: a table of its own,
+    since all columns side by side are wider than a page."""
+    return _intervals(table, ("separation", "median ICC")).assign(verdict=table["verdict"])
+
+
+def _intervals(table: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
     words = {quantity: [_interval(row, quantity) for _, row in table.iterrows()] for quantity in quantities}
-    return pd.DataFrame({"embedding": table["title"], **words, "verdict": table["verdict"]})
+    return pd.DataFrame({"embedding": table["title"], **words})
 
 
 def _interval(row: pd.Series, quantity: str) -> str:
     value, low, high = (row[name] for name in (quantity, f"{quantity}, low", f"{quantity}, high"))
     if not np.isfinite(value):
         return "–"
-    return f"{value:.3f}" + (f" ({low:.3f} to {high:.3f})" if np.isfinite(low) else "")
+    return f"{value:z.3f}" + (f" ({low:z.3f} to {high:z.3f})" if np.isfinite(low) else "")
 
 
 def retest_published(table: pd.DataFrame | None) -> pd.DataFrame:
     """The study's mean cosine on RIDER beside this page's; one of the two may be lacking (NaN)."""
     study = published.figures("robustness")[["model", "rider_mean_cosine"]]
     study["title"] = [TEN.get(model).title for model in study["model"]]
-    study = study.rename(columns={"rider_mean_cosine": "as published, RIDER"})[["title", "as published, RIDER"]]
+    study = study.rename(columns={"rider_mean_cosine": "as published, RIDER", "title": "embedding"})[
+        ["embedding", "as published, RIDER"]
+    ]
     columns = {
         "within-patient cosine": "this run, same patient",
         "between-patient cosine": "this run, other patients",
@@ -144,5 +157,5 @@ def retest_published(table: pd.DataFrame | None) -> pd.DataFrame:
         "verdict": "verdict",
     }
     ours = pd.DataFrame(columns=["title", *columns]) if table is None else table[["title", *columns]]
-    ours = ours.rename(columns=columns)
-    return study.merge(ours, "outer", on="title", sort=False)
+    ours = ours.rename(columns={"title": "embedding", **columns})
+    return study.merge(ours, "outer", on="embedding", sort=False)

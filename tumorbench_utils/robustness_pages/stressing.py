@@ -12,12 +12,13 @@ from .. import bank, embeddings, plots, robustness, stress
 from ..cohorts import is_phantom
 from ..models import Encoder
 from ..plots import Several, Shown
+from ..plots.probes import percent
 from ..robustness.controls import CONTROLS
 from ..robustness.perturbations import PERTURBATIONS
 from ..robustness.perturbations import perturbed as change
-from .showing import in_groups, likeness
+from .showing import in_groups, largest, likeness, perturbation
 
-SOFT_TISSUE = (40, 400)  # HU, centre and width
+LUNG = (-600, 1500)  # HU, centre and width: that of the montage of curation
 
 
 def perturbed(
@@ -92,15 +93,16 @@ def responses_shown(table: pd.DataFrame, marked: str) -> Shown | Several:
 
 def _responses_shown(table: pd.DataFrame, marked: str) -> Shown:
     changed = table[table["size"] != 0].reset_index(drop=True)
-    worst = changed.loc[changed.groupby("title", sort=False)["cosine"].idxmin()]
+    worst = [largest(rows) for _, rows in changed.groupby("title", sort=False)]
     told = "; ".join(
-        f"{row.title}: {row.kind_title.lower()} {row.size:g} {row.unit}, cosine {likeness(row.cosine)}, "
-        + ("no decision known" if np.isnan(row.agreement) else f"{row.agreement:.0%} of decisions unchanged")
-        for row in worst.itertuples()
+        f"{row['title']}: {perturbation(row)}, cosine {likeness(row['cosine'])}, "
+        + ("no decision known" if np.isnan(row["agreement"]) else f"{percent(row['agreement'])} of decisions unchanged")
+        for row in worst
     )
     caption = (
         "Perturbed patches against clean ones: cosine similarity, decisions that stay the same, and change in AUC "
-        f"(held-out patients, 95 % patient bootstrap). Largest change: {told}."
+        "(held-out patients, 95 % patient bootstrap). Largest change, by decisions (of equal numbers by cosine): "
+        f"{told}."
     )
     return Shown(plots.responses(table), caption, f"Curves over the size of each perturbation. {told}.", marked)
 
@@ -114,16 +116,17 @@ def tiles_shown(
     found = bank.Bank(bank.path_of(run, cohort, encoder.geometry.id))
     row = next(found.rows[found.rows["trial"] == 0].sort_values("clamped", kind="stable").itertuples())
     patch, centre = found.patch(row, encoder.geometry.size), np.array(encoder.geometry.size) // 2
-    hu, tiles = torch.from_numpy(np.ascontiguousarray(patch))[None], [("clean", patch)]
+    hu, tiles = torch.from_numpy(np.ascontiguousarray(patch))[None], [("Clean", patch)]
     for kind, sizes in kinds.items():
         size, about = max(sizes, key=abs), PERTURBATIONS.get(kind)
         changed = change(hu, kind, size, found.spacing, "RAS", seed, [str(row.sample_id)])
         tiles.append((f"{about.title} {size:g} {about.unit}", changed[0].numpy()))
     planes = [(title, plots.axial(array, centre)[0]) for title, array in tiles]
     names = ", ".join(title for title, _ in tiles[1:])
-    caption = f"{row.sample_id}, axial plane through the seed point: clean, and under {names}. Window 40 / 400 HU."
+    window = " / ".join(f"{each:,}".replace("-", "−") for each in LUNG)
+    caption = f"{row.sample_id}, axial plane through the seed point: clean, and under {names}. Window {window} HU."
     marked = "phantom" if is_phantom(cohort) else ""
-    figure = plots.stressed(planes, (found.spacing[1], found.spacing[0]), window=SOFT_TISSUE, mark=marked)
+    figure = plots.stressed(planes, (found.spacing[1], found.spacing[0]), window=LUNG, mark=marked)
     return Shown(figure, caption, f"Tiles of one tumour: clean, {names}.", marked)
 
 
@@ -199,8 +202,8 @@ def controls_shown(table: pd.DataFrame, marked: str) -> Shown | Several:
 
 def _controls_shown(table: pd.DataFrame, marked: str) -> Shown:
     told = "; ".join(
-        f"{row.title}, {row.control_title}: cosine {likeness(row.cosine)}, {row.retrieval:.0%} found, AUC "
-        f"{row.auc_change:+.3f} ({row.auc_change_low:+.3f} to {row.auc_change_high:+.3f})"
+        f"{row.title}, {row.control_title}: cosine {likeness(row.cosine)}, {percent(row.retrieval)} found, AUC "
+        f"{row.auc_change:+z.3f} ({row.auc_change_low:+z.3f} to {row.auc_change_high:+z.3f})"
         for row in table.itertuples()
     )
     caption = (

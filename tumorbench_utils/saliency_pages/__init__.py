@@ -4,7 +4,23 @@
 the sentences.
 """
 
-from .cases import Case, Mapped, beside, cases, draw, first, inputs, left_out, marked, provide, same_tumour, times, told
+from .cases import (
+    Case,
+    Mapped,
+    beside,
+    cases,
+    draw,
+    entitled,
+    first,
+    inputs,
+    left_out,
+    marked,
+    provide,
+    same_tumour,
+    times,
+    times_shown,
+    told,
+)
 from .findings import findings, settings
 from .measures import STEPS, Curves, deletions, focus_table, paired, sanity_table, summary, tidy
 from .showing import MOST, deletion_shown, focus_shown, grid_shown, hu_shown, planes_shown, sanity_shown, viewer_shown
@@ -20,6 +36,7 @@ __all__ = [
     "deletion_shown",
     "deletions",
     "draw",
+    "entitled",
     "findings",
     "first",
     "focus_shown",
@@ -39,6 +56,7 @@ __all__ = [
     "summary",
     "tidy",
     "times",
+    "times_shown",
     "told",
     "viewer_shown",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .. import annotations, bank, maps, models, plots, provision
-from ..cohorts import is_phantom
+from ..cohorts import COHORTS, is_phantom
 from ..models import Encoder, grids_of
 
 TITLES = {maps.OCCLUSION: "occlusion", maps.GRADIENTS: "integrated gradients"}
@@ -71,8 +71,13 @@ class Case:
     @property
     def title(self) -> str:
         """The model, and whether it is untrained."""
-        title = self.encoder.model.title
-        return f"{title}, untrained" if self.untrained and "untrained" not in title else title
+        return title_of(self.encoder)
+
+
+def title_of(encoder: Encoder) -> str:
+    """The title of an encoder's model, and whether its weights are random."""
+    title = encoder.model.title
+    return f"{title}, untrained" if encoder.weights.kind == "random" and "untrained" not in title else title
 
 
 def beside(names: Sequence[str], own: Sequence[Encoder | None], **how) -> list[Encoder]:
@@ -174,6 +179,28 @@ def times(found: Sequence[Mapped]) -> pd.DataFrame:
         .join(means.rename(columns={"seconds": "seconds a map", "forwards": "patches a map"}))
         .reset_index()
     )
+
+
+def times_shown(found: Sequence[Mapped]) -> pd.DataFrame:
+    """:func:`times` as a page shows it: a row a kind of map, under titles, what one costs before how many there are."""
+    table = entitled(times(found), found)
+    return pd.DataFrame(
+        {
+            "map": table["encoder"] + ": " + table["method"],
+            "seconds each": table["seconds a map"].astype(float),
+            "passes each": table["patches a map"].astype(float).round().astype("Int64"),
+            "maps": table["maps"],
+            "cohort": table["cohort"],
+        }
+    )
+
+
+def entitled(table: pd.DataFrame, found: Sequence[Mapped]) -> pd.DataFrame:
+    """A table by cohort, encoder and method under their titles; what has none keeps its name."""
+    encoders = {each.encoder.name: title_of(each.encoder) for each in found}
+    cohorts = {each.cohort: COHORTS.get(each.cohort).title for each in found if each.cohort in COHORTS}
+    titles = {"cohort": cohorts, "encoder": encoders, "method": TITLES}
+    return table.assign(**{name: table[name].replace(known) for name, known in titles.items()})
 
 
 def left_out(found: Sequence[Mapped]) -> pd.DataFrame:

@@ -43,18 +43,17 @@ def findings(
     lines = _focused(table, judged) + _against_untrained(judged) + _learnt(sanity)
     lines += _deleted(curves, any(case.untrained for case in cases)) + _complete(cases)
     if len(lost):
-        reasons = lost["reason"].nunique()
-        lines.append(
-            f"- {counted(len(lost), 'map')} or measures of maps could not be had, for {counted(reasons, 'reason')}; "
-            "each is listed above."
-        )
+        reasons = "the reason is" if lost["reason"].nunique() == 1 else "the reasons are"
+        lines.append(f"- {counted(len(lost), 'map')} could not be made or measured; {reasons} above.")
     if not len(table):
         lines = ["- No map could be held against a tumour.", *lines]
     return "\n".join(lines)
 
 
-def _opening(cohort: str, method: str, untrained: bool = False) -> str:
-    words = [*(["PHANTOM"] if is_phantom(cohort) else []), *(["UNTRAINED"] if untrained else [])]
+def _opening(cohort: str, method: str, untrained: bool = False, both: bool = False) -> str:
+    """The mark of a point and what it is of; ``both``: trained weights held against random ones."""
+    weights = "PARTLY UNTRAINED" if both else "UNTRAINED" if untrained else ""
+    words = [*(["PHANTOM"] if is_phantom(cohort) else []), *([weights] if weights else [])]
     mark = f"{', '.join(words)}: " if words else ""
     return f"- {mark}{COHORTS.get(cohort).title}, {TITLES[method]}"
 
@@ -67,7 +66,8 @@ def _focused(table: pd.DataFrame, judged: pd.DataFrame) -> list[str]:
         own, mean = judged[mine], value["value"]
         lines.append(
             f"{_opening(cohort, method, untrained)}: the tumour has {mean['enrichment']:.1f} times the saliency that "
-            f"its volume would give ({_spread(value.loc['enrichment'], own['enrichment'], '.1f')}; a map of the middle "
+            f"its volume would give (mean of the cases' ratios, "
+            f"{_spread(value.loc['enrichment'], own['enrichment'], '.1f')}; a map of the middle "
             f"of the patch {mean['enrichment_centre']:.1f}, brightness {mean['enrichment_brightness']:.1f}). "
             f"AUC {mean['auc']:.2f}; a map of the middle has {mean['auc_centre']:.2f}, brightness "
             f"{mean['auc_brightness']:.2f}: {_verdict(own)}. Rank correlation with HU {mean['hu_spearman']:+.2f} "
@@ -94,16 +94,16 @@ def _verdict(own: pd.DataFrame) -> str:
     """Whether the AUC of the maps is above that of the better of the maps that saw no model."""
     blind = [f"auc_{name}" for name in saliency.BLIND]
     if not own["auc"].mean() > own[blind].mean().max():
-        return "no better than blind"
+        return "by AUC no better than these two"
     better = int((own["auc"] > own[blind].max(axis=1)).sum())
-    return f"better than both in {better} of {counted(len(own), 'case')}"
+    return f"by AUC better than both in {better} of {counted(len(own), 'case')}"
 
 
 def _against_untrained(judged: pd.DataFrame) -> list[str]:
     return [
-        f"{_opening(row.cohort, row.method)}, {counted(row.cases, 'case')} mapped with trained and with random "
-        f"weights: enrichment {row.enrichment_trained:.1f} trained, {row.enrichment_untrained:.1f} untrained; AUC "
-        f"{row.auc_trained:.2f} and {row.auc_untrained:.2f}."
+        f"{_opening(row.cohort, row.method, both=True)}, {counted(row.cases, 'case')} mapped with trained and with "
+        f"random weights: enrichment {row.enrichment_trained:.1f} trained, {row.enrichment_untrained:.1f} untrained; "
+        f"AUC {row.auc_trained:.2f} and {row.auc_untrained:.2f}."
         for row in paired(judged).itertuples()
     ]
 
@@ -117,8 +117,8 @@ def _learnt(sanity: pd.DataFrame) -> list[str]:
         several = f"median {like:.2f}, {least:.2f} to {most:.2f} in {len(rows)} cases"
         found = several if len(rows) > 1 else f"{like:.2f}, 1 case"
         lines.append(
-            f"{_opening(cohort, method)}: with random weights of one seed the map has a rank correlation of {found}, "
-            f"so it {verdict}."
+            f"{_opening(cohort, method, both=True)}: with random weights of one seed the map has a rank correlation of "
+            f"{found}, so it {verdict}."
         )
     return lines
 
