@@ -311,7 +311,7 @@ def auc_table(results: Mapping[str, Mapping[str, Evaluation]]) -> pd.DataFrame:
         for protocol, evaluation in evaluations.items()
     ]
     table = pd.DataFrame(rows, columns=["model", "protocol", "series", "auc", "low", "high"])
-    return table.assign(low=table["low"].clip(0, 1), high=table["high"].clip(0, 1))
+    return statistics.bounded(table)
 
 
 def optuna_study(embeddings: np.ndarray, labels: Sequence, split: Split, k_max: int = K_MAX) -> optuna.Study:

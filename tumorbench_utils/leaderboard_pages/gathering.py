@@ -11,6 +11,7 @@ import pandas as pd
 
 from .. import artefacts, exchange, leaderboard, published
 from ..models import MODELS
+from ..statistics import bounded
 from .standing import UNTRAINED, Standing, cohort_title, is_control, mark_of, runs, study
 
 STAGE = "7_leaderboard"
@@ -191,14 +192,6 @@ def _limits(row: Mapping, found: pd.DataFrame, within: pd.DataFrame) -> dict[str
         same = same[same["value"] == row[column]]
         limits |= _pair(column, same if len(same) == 1 else same.head(0))
     return limits
-
-
-def bounded(aucs: pd.DataFrame) -> pd.DataFrame:
-    """AUCs with intervals that end at 0 and 1.
-
-    The t intervals over splits know no bound; no AUC lies beyond, so an interval that is cut there covers as often.
-    """
-    return aucs.assign(low=aucs["low"].clip(0, 1), high=aucs["high"].clip(0, 1))
 
 
 def _pair(column: str, rows: pd.DataFrame) -> dict[str, float]:

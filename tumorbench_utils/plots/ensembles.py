@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..statistics import bounded
 from .base import CHANCE, CONTROL, INK, MUTED, OURS, SECOND, STYLE, canvas, nothing
 from .robustness import SMALL, STEPS, ladder, require, rungs
 
@@ -34,7 +35,7 @@ def combined(table: pd.DataFrame) -> Figure:
     unknown = sorted(set(table["kind"]) - set(KINDS))
     if unknown:
         raise ValueError(f"combined: unknown kind {', '.join(unknown)}. Known: {', '.join(KINDS)}")
-    table = table.assign(low=table["low"].clip(0, 1), high=table["high"].clip(0, 1))  # as no AUC lies beyond
+    table = bounded(table)
     labels, places, room = ladder(list(table["title"]), 0.3)
     figure, axes = canvas(1.3 + room.sum(), 2, sharey=True)
     with matplotlib.rc_context(STYLE):

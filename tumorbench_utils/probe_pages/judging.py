@@ -14,6 +14,7 @@ from ..plots import Several, Shown
 from ..plots.probes import forest, p_words
 from ..plots.several import in_groups, listed
 from ..probes import linear
+from ..statistics import bounded
 
 HEADS = {"knn": "kNN", "linear": "linear probe"}
 
@@ -89,11 +90,6 @@ def heads_table(found: Judged) -> pd.DataFrame:
         for (name, head), each in found.evaluations.items()
     ]
     return pd.DataFrame(rows, columns=["model", "title", "head", "series", "value", "low", "high"])
-
-
-def bounded(aucs: pd.DataFrame) -> pd.DataFrame:
-    """AUCs as they are shown, with intervals that end at 0 and 1: the t intervals over splits know no bound."""
-    return aucs.assign(low=aucs["low"].clip(0, 1), high=aucs["high"].clip(0, 1))
 
 
 def heads_shown(found: Judged, mark: str) -> Shown | Several:
