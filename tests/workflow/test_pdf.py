@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 
 import pdf
 import pytest
@@ -16,20 +18,24 @@ PAGES = {
 
 @pytest.fixture
 def book(tmp_path):
-    site = tmp_path / "my book" / "_build" / "html"
+    book = tmp_path / "my run" / "book"
+    site = book / "_build" / "html"
     site.mkdir(parents=True)
     for name, text in {**PAGES, "index": "", "gone": ""}.items():
         (site / f"{name}.html").write_text(f"<!DOCTYPE html><html><body>{text}</body></html>")
     toc = {"root": "intro", "parts": [{"caption": "Part", "chapters": [{"file": "b"}]}]}
-    (tmp_path / "my book" / "_toc.yml").write_text(yaml.safe_dump(toc))
-    (tmp_path / "my book" / "_config.yml").write_text("title: A book\n")
-    return tmp_path / "my book"
+    (book / "_toc.yml").write_text(yaml.safe_dump(toc))
+    (book / "_config.yml").write_text("title: A book\n")
+    return book
 
 
 def test_the_book_is_one_file_with_bookmarks_and_links_inside(book):
     from pypdf import PdfReader
 
-    reader = PdfReader(pdf.print_book(book))
+    # A process of its own: another test's browser may be open in this one
+    command = [sys.executable, pdf.__file__, "--run", str(book.parent)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    reader = PdfReader(printed.strip().removeprefix("The book as a PDF: "))
     texts = [page.extract_text() for page in reader.pages]
     assert len(texts) == 4 and reader.metadata.title == "A book"
     assert re.sub(r"\s+", " ", texts[0]).startswith("A book A & B Part Second")
