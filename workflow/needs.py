@@ -1,4 +1,4 @@
-"""What the job of a page asks of a cluster: memory, time, GPUs. One machine takes no notice of it."""
+"""What the job of a page asks for: cores; of a cluster memory, time and GPUs, of which one machine takes no notice."""
 
 ASKED = {  # GB and hours at most, at the first try; chosen with room to spare, not measured on a cluster
     "1_data_curation": (16, 24),  # downloads included
@@ -8,6 +8,11 @@ ASKED = {  # GB and hours at most, at the first try; chosen with room to spare, 
 }
 OTHERS = 8, 4
 NETWORKS = ("2_embedding_extraction", "4_robustness", "5_saliency")  # stages that run networks
+
+
+def cores(stage: str, cluster: bool) -> int:
+    """Cores of a page's job. On one machine two pages that keep one core busy go side by side."""
+    return 2 if cluster or stage in ASKED else 1
 
 
 def of_page(stage: str, gpus: int) -> dict:

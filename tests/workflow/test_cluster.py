@@ -134,6 +134,11 @@ def test_a_cluster_without_gpus_is_not_asked_for_any():
     assert "gpu" not in needs.of_page(STAGE, 2)
 
 
+def test_two_pages_that_keep_one_core_busy_go_side_by_side_on_one_machine():
+    assert [needs.cores(stage, cluster=False) for stage in (EXTRACTION, "1_data_curation", STAGE)] == [2, 2, 1]
+    assert [needs.cores(stage, cluster=True) for stage in (EXTRACTION, STAGE)] == [2, 2]
+
+
 def test_a_second_try_asks_for_twice_the_memory_and_time():
     asked = needs.of_page(EXTRACTION, 1)
     assert [asked[name](None, attempt) for name in ("mem_mb", "runtime") for attempt in (1, 2)] == [
