@@ -221,7 +221,7 @@ def test_tables_of_the_page_have_a_row_for_each_pair_model_and_head(judged):
         assert set(table["judge"]) == {
             f"{title}, {head}" for title in ("Good", "Volume") for head in ("kNN", "linear probe")
         }
-        assert list(table)[-1].startswith("learnt in")  # numbers are seen first, where a table must scroll
+        assert list(table)[-1].startswith("learnt in")  # by which the notebook puts rows together
     drops = pages.drops_table(page, scores)[0].set_index(["judge", "learnt in → tested in"])
     row = scores.query("measure == 'drop' and model == 'volume' and head == 'linear' and train == @B").iloc[0]
     told = drops.loc[("Volume, linear probe", "NSCLC-Radiogenomics → NSCLC-Radiomics")]

@@ -117,6 +117,10 @@ def test_a_page_has_heads_in_words_and_limits_in_one_column():
     ].tolist() == [3, 4]
     assert "low" in table and list(workshop.for_page(table[["rule", "sd"]])) == ["rule", "standard deviation"]
     assert "95 % of splits" in workshop.for_page(table, limits="95 % of splits")
+    chance = workshop.for_page(
+        pd.DataFrame({"rho": [0.2], "dealt_low": [-0.1], "dealt_high": [0.1], "n": [3]}), digits=1
+    )
+    assert chance.to_dict("list") == {"correlation": [0.2], "by chance": ["-0.1\xa0to\xa00.1"], "patients": [3]}
 
 
 # Leakage

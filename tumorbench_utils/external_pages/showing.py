@@ -123,8 +123,7 @@ def drift_table(page: Page) -> tuple[pd.DataFrame, str]:
             "spread (sd)": table["spread"],
             "beyond 3 sd": [percent(share, 1) for share in table["beyond"]],
             "at home": [percent(share, 1) for share in table["beyond_train"]],
-            "scaled by": table["train"].map(page.names),
-            "of": table["test"].map(page.names),
+            "scaled by → features of": _way(page, table),
         }
     )
     return _foremost(shown, table["shift"], "of largest shift")
@@ -235,8 +234,12 @@ def _judges(titles: pd.Series, heads: pd.Series) -> pd.Series:
 
 
 def _ways(page: Page, rows: pd.DataFrame) -> dict[str, pd.Series]:
-    """The last column of a table, so that numbers are seen first: learnt in which cohort, tested in which."""
-    return {"learnt in → tested in": rows["train"].map(page.names) + " → " + rows["test"].map(page.names)}
+    """The column by which rows stand together: learnt in which cohort, tested in which."""
+    return {"learnt in → tested in": _way(page, rows)}
+
+
+def _way(page: Page, rows: pd.DataFrame) -> pd.Series:
+    return rows["train"].map(page.names) + " → " + rows["test"].map(page.names)
 
 
 def _of(row: Mapping, suffix: str) -> dict:

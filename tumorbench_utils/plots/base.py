@@ -197,19 +197,37 @@ def _width(text: str, font: FontProperties) -> float:
     return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
 
 
-def table(frame: pd.DataFrame, caption: str = "", digits: int = 3, published: Sequence[str] = ()) -> Styler:
+def table(
+    frame: pd.DataFrame, caption: str = "", digits: int = 3, published: Sequence[str] = (), by: str = ""
+) -> Styler:
     """A table for a page: numbers with ``digits`` decimals, no index, a caption; ``published`` columns are marked.
 
-    Cells may wrap on a page: an interval stays whole, below its value, and long text keeps a width to be read in.
+    Rows of one value of the column ``by`` stand together below that value, which then needs no column. Cells may wrap
+    on a page: an interval stays whole, below its value, and long text keeps a width to be read in.
     """
+    frame, heads = _grouped(frame, by) if by else (frame, [])
     shown, classes = frame.copy(), pd.DataFrame("", index=frame.index, columns=frame.columns)
     for name in frame.select_dtypes(["object", "string"]):
-        shown[name] = [_whole(cell) if isinstance(cell, str) else cell for cell in frame[name]]
+        shown[name] = frame[name].map(lambda cell: _whole(cell) if isinstance(cell, str) else cell).astype(object)
         classes[name] = ["tb-long" if isinstance(cell, str) and _long(cell) else "" for cell in frame[name]]
     classes[list(published)] = "tb-published"
-    styler = shown.style.format(precision=digits, thousands=",", na_rep="–").hide(axis="index").set_td_classes(classes)
+    styler = shown.style.format(precision=digits, thousands=",", na_rep="–").hide(axis="index")
+    if heads:
+        classes.loc[heads] = ""
+        classes.iloc[heads, 0] = "tb-group"
+        styler.format(na_rep="", subset=(heads, shown.columns[1:]))
+    styler.set_td_classes(classes)
     styler.set_uuid(hashlib.sha256((caption + frame.to_csv()).encode()).hexdigest()[:8])  # else a random one
     return styler.set_caption(caption) if caption else styler
+
+
+def _grouped(frame: pd.DataFrame, by: str) -> tuple[pd.DataFrame, list[int]]:
+    """Rows of one value of ``by`` below a row that says so in the first column, and where these rows are."""
+    parts, heads, rest = [], [], frame.drop(columns=by).astype(object)  # whole numbers stay whole beside empty cells
+    for name, rows in rest.groupby(frame[by], sort=False):
+        heads.append(sum(map(len, parts)))
+        parts += [pd.DataFrame([{rest.columns[0]: name}], columns=rest.columns, dtype=object), rows]
+    return pd.concat(parts, ignore_index=True), heads
 
 
 def _whole(cell: str) -> str:

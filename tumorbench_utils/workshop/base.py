@@ -26,8 +26,6 @@ HEADS = {  # of columns, on pages
     "n": "patients",
     "n_pairs": "number of pairs",
     "rho": "correlation",
-    "dealt_low": "by chance from",
-    "dealt_high": "to",
     "sd": "standard deviation",
     "twins": "twin nearest",
     "known": "sibling known",
@@ -119,20 +117,24 @@ def as_published(cohort: str) -> pd.DataFrame:
 
 
 def for_page(table: pd.DataFrame, digits: int = 3, limits: str = "95 % interval") -> pd.DataFrame:
-    """A table with heads in words (``HEADS``), and its columns low and high as one text under the head ``limits``.
+    """A table with heads in words (``HEADS``); two columns of limits are one text, which does not break.
 
-    One column less, so that a page shows all of it without scrolling; the text does not break. Limits that are missing
-    are a dash.
+    low and high stand under the head ``limits``, dealt_low and dealt_high under "by chance", so that a page shows all
+    of a table without scrolling. Limits that are missing are a dash.
     """
     shown = table.rename(columns=HEADS)
-    if "low" not in shown:
-        return shown
-    spans = [
-        f"{low:.{digits}f} to {high:.{digits}f}".replace(" ", NO_BREAK) if np.isfinite([low, high]).all() else "–"
-        for low, high in zip(shown["low"], shown["high"], strict=True)
-    ]
-    shown.insert(shown.columns.get_loc("low"), limits, spans)
-    return shown.drop(columns=["low", "high"])
+    for head, low, high in ((limits, "low", "high"), ("by chance", "dealt_low", "dealt_high")):
+        if low not in shown:
+            continue
+        shown.insert(shown.columns.get_loc(low), head, [_span(*ends, digits) for ends in shown[[low, high]].to_numpy()])
+        shown = shown.drop(columns=[low, high])
+    return shown
+
+
+def _span(low: float, high: float, digits: int) -> str:
+    if not np.isfinite([low, high]).all():
+        return "–"
+    return f"{low:.{digits}f} to {high:.{digits}f}".replace(" ", NO_BREAK)
 
 
 def tidy(parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
