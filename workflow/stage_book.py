@@ -270,13 +270,13 @@ def cohorts_table() -> str:
     """The cohorts as the registry has them, a row an endpoint rule."""
     rows = []
     for cohort in STUDY:
-        head = [f"{cohort.title} {{cite}}`{cohort.citation}`", cohort.anatomy, cohort.size]
+        named = f"{cohort.title} {{cite}}`{cohort.citation}`"
         for variant, endpoint in (cohort.endpoints or {"–": None}).items():
-            counts = f"{endpoint.positives:,} / {endpoint.negatives:,}" if endpoint else "–"
-            rows.append(
-                [*head, endpoint.title if endpoint else "none: test-retest", f"`{variant}`", counts, cohort.licence]
-            )
-    head = ["cohort", "anatomy", "size (study)", "endpoint", "variant", "positive / negative", "licence of images"]
+            counts = f"{endpoint.positives:,} / {endpoint.negatives:,}" if endpoint else f"none: {cohort.size}"
+            rule = endpoint.title if endpoint else "none: test-retest"
+            rows.append([named, f"`{variant}`", counts, rule, cohort.anatomy, cohort.licence])
+            named = ""  # its further rules stand below
+    head = ["cohort", "variant", "positive / negative", "endpoint", "anatomy", "licence of images"]
     return markdown_table(head, rows)
 
 

@@ -207,13 +207,14 @@ def table(
     """
     frame, heads = _grouped(frame, by) if by else (frame, [])
     shown, classes = frame.copy(), pd.DataFrame("", index=frame.index, columns=frame.columns)
-    for name in frame.select_dtypes(["object", "string"]):
-        shown[name] = frame[name].map(lambda cell: _whole(cell) if isinstance(cell, str) else cell).astype(object)
+    for name in frame.select_dtypes(["object", "string", "float"]):
+        cells = [_cell(cell, digits) for cell in frame[name]]
+        shown[name] = pd.Series(cells, frame.index, dtype=object)  # whole numbers stay whole beside empty cells
         classes[name] = ["tb-long" if isinstance(cell, str) and _long(cell) else "" for cell in frame[name]]
-    classes[list(published)] = "tb-published"
+    for name in published:
+        classes[name] = np.where(frame[name].isna(), "", "tb-published")
     styler = shown.style.format(precision=digits, thousands=",", na_rep="–").hide(axis="index")
     if heads:
-        classes.loc[heads] = ""
         classes.iloc[heads, 0] = "tb-group"
         styler.format(na_rep="", subset=(heads, shown.columns[1:]))
     styler.set_td_classes(classes)
@@ -223,16 +224,18 @@ def table(
 
 def _grouped(frame: pd.DataFrame, by: str) -> tuple[pd.DataFrame, list[int]]:
     """Rows of one value of ``by`` below a row that says so in the first column, and where these rows are."""
-    parts, heads, rest = [], [], frame.drop(columns=by).astype(object)  # whole numbers stay whole beside empty cells
+    parts, heads, rest = [], [], frame.drop(columns=by).astype(object)
     for name, rows in rest.groupby(frame[by], sort=False):
         heads.append(sum(map(len, parts)))
         parts += [pd.DataFrame([{rest.columns[0]: name}], columns=rest.columns, dtype=object), rows]
     return pd.concat(parts, ignore_index=True), heads
 
 
-def _whole(cell: str) -> str:
-    """The text of a cell with spaces that do not break inside of an interval, "0.71 (0.60 to 0.81)"."""
-    return INTERVAL.sub(lambda found: found[0].replace(" ", NO_BREAK), cell)
+def _cell(cell: object, digits: int) -> object:
+    """What a cell shows: an interval, "0.71 (0.60 to 0.81)", with spaces that do not break, and no -0.000."""
+    if isinstance(cell, str):
+        return INTERVAL.sub(lambda found: found[0].replace(" ", NO_BREAK), cell)
+    return round(cell, digits) + 0.0 if isinstance(cell, float) else cell
 
 
 def _long(cell: str) -> bool:
@@ -245,4 +248,4 @@ def provenance(record: Mapping) -> Styler:
     rows = [("version", name, version) for name, version in record["versions"].items()]
     rows += [("parameter", name, value) for name, value in record["parameters"].items()]
     rows += [("input, SHA-256", name, f"{digest[:16]}…") for name, digest in record["inputs"].items()]
-    return table(pd.DataFrame(rows, columns=["what", "name", "value"]), "What this page was made of")
+    return table(pd.DataFrame(rows, columns=["what", "name", "value"]), "What this page was made of", by="what")
