@@ -41,18 +41,26 @@ def dimensions(model: Model | Control) -> str:
 
 def model_card(model: Model | Control, run: Sequence[Page]) -> str:
     """The section of one model."""
-    there = [page for page in run if page.stage in run_profile.BY_MODEL and page.name == model.id]
+    there = [page for page in run if shows(page, model.id)]
     kind = "A model of the study. " if model.id in TEN else ""
     cited = f"Described in {{cite:t}}`{model.citation}`. " if model.citation else ""
     parts = [
         f"(model-{model.id})=\n### {model.title}",
         f"{kind}{cited}",
-        f"**Pages**: {links(there)}.",
+        f"**Pages**: {links(there, model.id)}.",
         published_auc("model", model.id),
         cards.card(model),
         how_to_run(model),
     ]
     return paragraphs(parts)
+
+
+def shows(page: Page, model: str) -> bool:
+    """Whether a page is about a model: it bears its name, or reads a table of its embeddings."""
+    if page.stage in run_profile.BY_MODEL:
+        return page.name == model
+    names = [name.split(".")[0] for name in page.given.get("models", [])]
+    return any(name == model or name.startswith(f"{model}_") for name in names)
 
 
 def how_to_run(model: Model | Control) -> str:
@@ -73,14 +81,14 @@ def how_to_run(model: Model | Control) -> str:
 def cohort_card(cohort: Cohort, run: Sequence[Page]) -> str:
     """The section of one cohort."""
     there = [page for page in run if cohort.id in run_profile.cohorts_of(page.given)]
-    there = [page for page in there if page.stage not in run_profile.BY_MODEL]
+    there = [page for page in there if page.stage != run_profile.EXTRACTION]
     kind = "A cohort of the study. " if cohort in STUDY else ""
     cited = f"Described in {{cite:t}}`{cohort.citation}`. " if cohort.citation else ""
     chosen = selection(cohort)
     parts = [
         f"(cohort-{cohort.id})=\n### {cohort.title}",
         f"{kind}{cited}",
-        f"**Pages**: {links(there)}.",
+        f"**Pages**: {links(there, cohort.id)}.",
         published_auc("cohort", cohort.id),
         pages.card(cohort) + (f"\n- **Selection**: {chosen}" if chosen else ""),
     ]
@@ -109,9 +117,10 @@ def published_auc(of: str, name: str) -> str:
     return f"**AUC as published**: {', '.join(figures)}." if figures else ""
 
 
-def links(there: Sequence[Page]) -> str:
-    """Links to pages under the headings of their notebooks; a sentence if there are none."""
-    return ", ".join(page.link(page.heading) for page in there) or NONE
+def links(there: Sequence[Page], card: str) -> str:
+    """Links to pages under the headings of their notebooks, and what they are about if not that of the card."""
+    words = [page.heading if page.name == card else f"{page.heading}: {page.subject}" for page in there]
+    return ", ".join(page.link(text) for page, text in zip(there, words, strict=True)) or NONE
 
 
 def paragraphs(parts: Sequence[str]) -> str:

@@ -15,6 +15,13 @@ RUN = [
     Page(run_profile.CURATION, "luna16", {"cohort": "luna16"}, "Data curation", "LUNA16"),
     Page(run_profile.EXTRACTION, "ct_fm", {"model": "ct_fm", "cohorts": ["luna16"]}, "Embedding extraction", "CT-FM"),
     Page(run_profile.SALIENCY, "ct_fm", {"model": "ct_fm", "cohorts": ["luna16"]}, "Saliency", "CT-FM"),
+    Page(
+        run_profile.EVALUATION,
+        "dlcs",
+        {"cohort": "dlcs", "models": ["fmcib_authors", "ct_fm.benchmark"]},
+        "kNN",
+        "DLCS",
+    ),
     Page(run_profile.EXTERNAL, "both", {"cohorts": ["luna16", "dlcs"]}, "External validation", "malignancy"),
     Page(run_profile.LEADERBOARD, "leaderboard", {}, "Leaderboard"),
 ]
@@ -42,13 +49,15 @@ def test_every_model_and_cohort_has_a_card_and_a_tile_that_leads_to_it():
 def test_cards_link_to_the_pages_of_the_run_and_say_where_there_are_none():
     models, cohorts = sections(book_cards.models(RUN)), sections(book_cards.cohorts(RUN))
     both = "[Embedding extraction](notebooks/2_embedding_extraction/ct_fm.ipynb), [Saliency](notebooks/5_saliency/"
-    assert f"**Pages**: {both}ct_fm.ipynb)." in models["model-ct_fm"]
+    judged = "[kNN: DLCS](notebooks/3_knn_evaluation/dlcs.ipynb)"
+    assert f"**Pages**: {both}ct_fm.ipynb), {judged}." in models["model-ct_fm"]
+    assert f"**Pages**: {judged}." in models["model-fmcib"]
     assert "**Pages**: no page in this run." in models["model-voco"]
-    external = "[External validation](notebooks/3c_external_validation/both.ipynb)"
-    assert (
-        f"**Pages**: [Data curation](notebooks/1_data_curation/luna16.ipynb), {external}." in cohorts["cohort-luna16"]
-    )
-    assert f"**Pages**: {external}." in cohorts["cohort-dlcs"]
+    curated = "[Data curation](notebooks/1_data_curation/luna16.ipynb)"
+    external = "[External validation: malignancy](notebooks/3c_external_validation/both.ipynb)"
+    maps = "[Saliency: CT-FM](notebooks/5_saliency/ct_fm.ipynb)"
+    assert f"**Pages**: {curated}, {maps}, {external}." in cohorts["cohort-luna16"]
+    assert f"**Pages**: [kNN](notebooks/3_knn_evaluation/dlcs.ipynb), {external}." in cohorts["cohort-dlcs"]
     assert "**Pages**: no page in this run." in cohorts["cohort-rider"]
     assert "leaderboard" not in "".join([*models.values(), *cohorts.values()])
 
