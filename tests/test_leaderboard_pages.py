@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from tumorbench_utils import artefacts, embeddings, exchange, knn, leaderboard, published, statistics
 from tumorbench_utils import leaderboard_pages as pages
 from tumorbench_utils.leaderboard_pages import choosing, gathering, showing, standing
-from tumorbench_utils.leaderboard_pages.findings import shown_rows
+from tumorbench_utils.leaderboard_pages.findings import _of_all, shown_rows
 from tumorbench_utils.models import TEN
 
 LABELS = np.tile([0, 1], 20)
@@ -182,7 +182,7 @@ def test_rows_know_what_is_of_phantoms_what_is_a_control_and_why_a_value_is_miss
     assert list(rows.index[rows["untrained"]]) == ["random_encoder.benchmark.untrained"]
     assert "scanned twice" in rows.loc["volume", "retest_identification_why"]
     assert rows.loc["astra.benchmark", "retest_identification_why"] == ""
-    assert rows.loc["fmcib_authors_shuffled_roi", "title"] == "FMCIB, control: tumour shuffled"
+    assert rows.loc["fmcib_authors_shuffled_roi", "title"] == "FMCIB, tumour shuffled (control)"
     assert rows.loc["volume", "tags"] == "phantom only, control"
 
 
@@ -300,11 +300,23 @@ def test_daggers_stand_where_the_registry_says_so_and_never_on_untrained_weights
 
 def test_a_control_that_is_first_is_called_a_control(board):
     words = pages.findings(board)
-    assert "FMCIB, control: tumour shuffled: a control, not a model." in words
+    who = "first on NSCLC-Radiomics, the only cohort: FMCIB, tumour shuffled (control)."
+    assert f"{who} It is a control, not a model." in words
     first = pd.Series([name for best in showing.leaders(board.runs[1]).values() for name in best]).value_counts()
     told = ", ".join(f"{TITLES[name]} on {count}" for name, count in first.items())
     assert f"- PHANTOM, PARTLY UNTRAINED: This run, phantoms: first on 2 cohorts: {told}." in words
     assert "- As published: first on 6 cohorts: FMCIB on 3, VISTA3D on 2, Models Genesis on 1." in words
+
+
+def test_counts_of_a_sentence_agree_with_their_words():
+    told = [_of_all(1, 1, "control"), _of_all(1, 3, "control"), _of_all(3, 3, "control"), _of_all(2, 3, "control")]
+    assert told == ["control", "1 control", "all controls", "2 controls"]
+    assert [_of_all(2, 2, "untrained"), _of_all(2, 3, "untrained")] == ["all untrained", "2 untrained"]
+    assert [choosing._number(count) for count in (0, 1, 12, 13)] == ["No", "One", "Twelve", "13"]
+
+
+def test_a_dagger_is_explained_where_there_is_one(board):
+    assert "†" in pages.heat_shown(board.study).caption and "†" not in pages.heat_shown(board.runs[0]).caption
 
 
 def of_two(*aucs):
@@ -317,16 +329,16 @@ def of_two(*aucs):
 
 def test_models_that_tie_for_the_best_mean_rank_are_all_named_and_numbers_agree():
     tied = of_two((0.9, 0.8, 0.7, 0.6), (0.8, 0.9, 0.7, 0.6))
-    assert pages.mean_shown(tied).caption.endswith("M0, M1 share the best mean rank, 1.50 and 1.50.")
+    assert pages.mean_shown(tied).caption.endswith("M0 and M1 share the best mean rank, 1.50 and 1.50.")
     words = pages.trajectories_shown(tied).caption
     assert words.endswith("Best on average, alike: M0, rank 1 to 2; M1, rank 1 to 2. Move most: M0, rank 1 to 2; M1, "
                           "rank 1 to 2.") and "in colour the 3 of the best mean rank" in words  # fmt: skip
-    assert "from the best, M0, M1, are told apart: none" in pages.critical_shown(tied).caption
+    assert "No model is told apart from the best, M0 and M1." in pages.critical_shown(tied).caption
     alone = of_two((0.9, 0.8), (0.9, 0.8))
     assert "M0 has the best mean rank, 1.00." in pages.mean_shown(alone).caption
     sure = alone.ranks.mean.assign(low=1.0, high=2.0, first=[0.8, 0.2])
     words = pages.mean_shown(replace(alone, sure=sure, draws=20)).caption
-    assert words.endswith("best of all in 80% of draws; 1 other interval meets its.")
+    assert words.endswith("best of all in 80 % of draws; 1 other interval meets its.")
     assert "in colour all models" in pages.trajectories_shown(of_two((0.9, 0.8), (0.8, 0.9))).caption
 
 
@@ -376,7 +388,7 @@ def test_published_figures_of_another_recipe_say_so_and_the_sentences_say_what_i
     assert page.count('data-mark="other recipe"') == 1 and 'title="PHANTOM, site A, PHANTOM, site B"' in page
     words = pages.findings(board)
     assert "- PARTLY PHANTOM, PARTLY UNTRAINED: Known of 5 rows: " in words
-    assert "second scans found for 1 (all on phantoms only); kappa of moved seed points for 0;" in words
+    assert "second scans found for 1 (on phantoms only); kappa of moved seed points for 0;" in words
     kinds = "2 trained, 0 untrained, 3 controls; 3 seen on phantoms only"
     assert f"9 records of 5 embedding tables ({kinds}), 0 contributors named" in words
 
@@ -438,7 +450,7 @@ def test_what_is_outside_of_the_block_is_listed_by_title(board):
 
 def test_a_run_of_phantoms_and_one_cohort_names_no_model_for_patients(board):
     words = pages.answers(board)
-    assert words.startswith("**This run names no model for patients.** 1 trained model was tested on patients")
+    assert words.startswith("**This run names no model for patients.** One trained model was tested on patients")
     marked = "AUC [0.89]{.tb-published} (95 % interval 0.87 to 0.90)"
     assert f"FMCIB, {marked} on LUNA16 (0 of 9 others overlap)" in words
     published = " ".join(line.partition("As published:")[2] for line in words.splitlines())
@@ -450,13 +462,13 @@ def test_a_run_of_phantoms_and_one_cohort_names_no_model_for_patients(board):
         f"FMCIB (own recipe), AUC {value:.2f} (95 % interval {value - 0.1:.2f} to {value + 0.1:.2f}) on "
         "NSCLC-Radiomics, not named" in words
     )
-    assert "on PHANTOMS only, Astra (third-party copy) 75% of second scans found" in words
+    assert "on PHANTOMS only, Astra (third-party copy) 75 % of second scans found" in words
     assert 250 <= len(words.split()) <= 350
 
 
 def test_an_empty_run_has_an_answer_of_the_same_length(tmp_path):
     words = pages.which_model(tmp_path, draws=20)
-    assert words.startswith("**This run names no model for patients.** 0 trained models were tested")
+    assert words.startswith("**This run names no model for patients.** No trained model was tested")
     assert 250 <= len(words.split()) <= 350 and words.count("As published:") == 5
 
 
@@ -511,7 +523,7 @@ def test_without_an_external_test_it_is_not_named_and_the_reason_is_told_in_titl
               "volume": (0.0, "Tumour volume", {})}  # fmt: skip
     evaluated(tmp_path, "luna16", tables)
     words = pages.which_model(tmp_path, draws=300)
-    assert "**This run names no model for patients.** 2 trained models were tested" in words
+    assert "**This run names no model for patients.** Two trained models were tested" in words
     assert "on LUNA16, not named: not held against an untrained encoder" in words and "another hospital" in words
     assert "*This run has no table of an untrained encoder: a model cannot be held against it" in words
     assert 250 <= len(words.split()) <= 350

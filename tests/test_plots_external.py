@@ -90,7 +90,7 @@ def test_cohorts_are_counted_by_class_and_their_volumes_drawn_with_medians():
     counts = [bar[0].get_width() for bar in figure.axes[0].containers if isinstance(bar, BarContainer)]
     assert counts == [3, 5, 2, 2]
     shown = words(figure)
-    assert {"3 (38%)", "5 (62%)", "2 (50%)"} <= set(shown)
+    assert {"3 (38 %)", "5 (62 %)", "2 (50 %)"} <= set(shown)
     medians = [x for x, _, _ in marks(figure.axes[1], "|")]
     assert medians == [2, 25, 6, 3]  # what is no number, or 0, has no place on the axis
     assert figure.axes[1].get_xscale() == "log" and len(figure.axes) == 2

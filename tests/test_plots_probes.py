@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tumorbench_utils.plots import CHANCE, WIDTH
-from tumorbench_utils.plots.probes import forest, promises, reliability, shots
+from tumorbench_utils.plots.probes import ends, forest, p_words, percent, promises, reliability, shots
 
 
 def rows(*given, columns=("title", "series", "value", "low", "high")):
@@ -16,6 +16,19 @@ def marks(axis, label):
     """x and y of the points of a series."""
     line = next(line for line in axis.get_lines() if line.get_label() == label)
     return np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
+
+
+def test_numbers_are_written_alike():
+    assert [percent(0.17), percent(1), percent(0.0042, 1)] == ["17 %", "100 %", "0.4 %"]
+    assert [p_words(p) for p in (0.0471, 0.001, 0.00099, np.nan)] == ["0.047", "0.001", "<0.001", "–"]
+
+
+def test_a_caption_has_a_few_values_whole_and_of_more_the_highest_and_the_lowest():
+    words = ["a", "b", "c", "d"]
+    assert ends([1, 3, 2], words[:3]) == "a; b; c"
+    assert ends([1, np.nan, 3, 2], words) == "Highest is c; lowest is a"
+    assert ends([np.nan] * 4, words) == "a; b; c; d"
+    assert ends([], []) == ""
 
 
 def test_a_forest_has_every_value_in_its_row_with_its_interval():

@@ -126,18 +126,26 @@ def names(page):
 
 
 def looked_at(page):
-    """Whether the page is as wide as its screen, the first column stays in sight, and text stands out."""
+    """Whether the page is as wide as its screen, the first column stays in sight, and text stands out.
+
+    The edge of the box fades as long as there is more beyond it, which is waited for.
+    """
     box = page.locator("[data-box]").first
     before = box.locator("tbody th").first.bounding_box()["x"]
+    first = box.locator("tbody th").first.bounding_box()["width"] / box.bounding_box()["width"]
+    more = page.locator("figure").first.locator("[data-more]")
+    more.wait_for(timeout=5000)
+    fades = more.evaluate("e => getComputedStyle(e).maskImage") != "none"
     box.evaluate("e => { e.scrollLeft = 10000; }")
+    more.wait_for(state="detached", timeout=5000)
     moved = box.evaluate("e => e.scrollLeft")
     after = box.locator("tbody th").first.bounding_box()["x"]
     box.evaluate("e => { e.scrollLeft = 0; }")
     colours = "e => { const s = getComputedStyle(e); return [s.color, s.backgroundColor]; }"
     cell = [sum(map(int, re.findall(r"\d+", each)[:3])) / 765 for each in box.locator("td").first.evaluate(colours)]
     wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    return {"overflow": wide, "scrolled": moved, "stays": after - before, "dark": cell[0] > 0.8 > 0.2 > cell[1],
-            "light": cell[1] > 0.8 > 0.2 > cell[0]}  # fmt: skip
+    return {"overflow": wide, "scrolled": moved, "stays": after - before, "first": first, "fades": fades,
+            "dark": cell[0] > 0.8 > 0.2 > cell[1], "light": cell[1] > 0.8 > 0.2 > cell[0]}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +256,7 @@ def test_another_table_of_the_page_stays_as_it_is(seen):
 def test_on_a_phone_the_table_scrolls_in_its_own_box_and_the_models_stay_in_sight(seen, theme):
     found = seen[theme]
     assert found["overflow"] <= 0 < found["scrolled"] and abs(found["stays"]) < 1.5
+    assert found["first"] < 0.36 and found["fades"]
     assert found[theme]  # colours of the reader's theme
 
 

@@ -73,6 +73,12 @@ def measures(judged):
     return pages.believed(judged, draws=50)
 
 
+def best(table):
+    """The model and head of the highest AUC, as a caption has it."""
+    row = table.loc[table["value"].idxmax()]
+    return f"{row['title']}, {row['series']} {row['value']:.3f}"
+
+
 def told(shown, *words):
     assert isinstance(shown, Shown)
     for word in words:
@@ -90,7 +96,9 @@ def test_both_heads_are_those_of_their_rooms_on_the_same_splits(judged):
     assert tuple(table.loc["good", "knn"][["value", "low", "high"]]) == linear.interval(near)
     assert tuple(table.loc["good", "linear"][["value", "low", "high"]]) == linear.interval(line)
     value = table.loc["good", "linear"]["value"]
-    told(pages.heads_shown(judged, "phantom"), f"linear {value:.3f}", "PHANTOM", f"k (1 to {judged.k_max})")
+    shown = pages.heads_shown(judged, "phantom")
+    told(shown, "PHANTOM", f"k (1 to {judged.k_max})", f"Highest is {best(table.reset_index())}")
+    assert f"Good, linear probe {value:.3f}" in shown.alt
     assert pages.coverage(judged) is None
 
 
@@ -121,12 +129,18 @@ def test_calibration_and_rare_outcomes(judged, measures):
     expected = calibration.measures(judged.predictions["good", "linear"], 50)
     some = measures[(measures["model"] == "good") & (measures["head"] == "linear")]
     assert list(some["value"]) == list(expected["value"]) and list(some["low"]) == list(expected["low"])
-    told(pages.reliability_shown(judged, ""), "Good, kNN: predicted")
+    assert "Good, kNN: predicted" in pages.reliability_shown(judged, "").alt
     skill = some.set_index("measure")["value"]["brier_skill"]
-    told(pages.brier_shown(measures, "untrained"), "UNTRAINED", f"Good, linear probe: {skill:.2f}")
+    shown = pages.brier_shown(measures, "untrained")
+    told(shown, "UNTRAINED", "; lowest is ")
+    assert f"Good, linear probe {skill:.2f} (" in shown.alt
     told(pages.rare_shown(judged, measures, ""), "here 40 %")
     table = pages.calibration_table(measures)
     assert list(table["judge"]) == ["kNN", "linear probe"] * 2 and table["Brier"][0].count(" to ") == 1
+    rare = pages.rare_table(measures).set_index(["embedding", "judge"]).loc[("Good", "linear probe")]
+    row = some.set_index("measure").loc["pr_auc"]
+    assert rare["average precision"] == f"{row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+    assert rare["chance"] == row["chance"]
 
 
 def test_the_clinic_is_compared_with_what_each_embedding_adds(judged, known):
@@ -145,7 +159,9 @@ def test_the_clinic_is_compared_with_what_each_embedding_adds(judged, known):
         "site: constant",
         f"{known.added['difference'][0]:+.3f}",
     )
-    assert list(pages.clinic_table(known)["embedding"]) == ["Good", "Noise"]
+    table = pages.clinic_table(known)
+    assert list(table["embedding"]) == ["Good", "Noise"]
+    assert list(table) == ["embedding", "difference", "p, Holm", "alone", "both"]
 
 
 def test_without_clinical_columns_the_volume_is_what_counts_and_without_both_nothing(tmp_path):
@@ -169,7 +185,7 @@ def test_the_tests_are_tried_on_outcomes_of_chance(judged):
     told(
         pages.honest_shown(judged, study, shares, ""),
         "8 outcomes",
-        f"{100 * shares['share'][0]:.1f} %",
+        f"Something was found in {100 * shares['share'][0]:.1f} %",
         "Good and Noise",
     )
 
@@ -197,7 +213,7 @@ def crowded(judged, count=14):
 def test_many_embeddings_are_shown_twelve_at_a_time_and_few_labels_of_the_best_and_volume(judged, measures):
     many = crowded(judged)
     first, last = pages.heads_shown(many, "untrained").shown
-    assert "and 6 more" in first.caption and "Volume: kNN" in last.caption and "more" not in last.caption
+    assert first.alt.count("; ") == 23 and first.caption.count("; ") == 1 and "Volume, kNN" in last.alt
     some = measures[measures["model"] == "good"]
     each = [some.assign(model=name, title=title) for name, title in many.titles.items()]
     assert len(pages.brier_shown(pd.concat(each), "").shown) == 2
@@ -206,8 +222,8 @@ def test_many_embeddings_are_shown_twelve_at_a_time_and_few_labels_of_the_best_a
         [one[one["model"] == "good"].assign(model=name, title=title) for name, title in many.titles.items()]
     )
     shown = pages.few_labels_shown(many, few, unable, "")
-    assert "Of 14 embeddings" in shown.caption and "Volume: " in shown.caption and shown.caption.count(" from 1") == 6
-    assert "M0: " in shown.caption and "M1: " not in shown.caption  # the good, not the noise
+    assert "Of 14 embeddings" in shown.caption and "Volume: " in shown.alt and shown.alt.count(" from 1") == 6
+    assert "M0: " in shown.alt and "M1: " not in shown.alt  # the good, not the noise
 
 
 def test_calibration_has_a_row_a_table_though_two_have_one_title(measures):

@@ -9,6 +9,7 @@ import pandas as pd
 
 from .. import artefacts
 from ..plots import CHANCE
+from ..plots.base import counted
 from ..probes import external, external_scores
 from ..probes.external import Evaluated
 from .reading import Page
@@ -47,15 +48,17 @@ def _drops(lost: pd.DataFrame) -> str:
 
 
 def _against_volume(ranking: pd.DataFrame) -> list[str]:
-    """How many worst cases lie above that of volume with the same head."""
+    """How many worst cases lie above that of volume with the same head, as two decimals show them."""
     points = []
     for head, rows in ranking.groupby("head", sort=True):
         control, others = rows[rows["model"] == VOLUME], rows[rows["model"] != VOLUME]
         if len(control) and len(others):
-            value = control["value"].iloc[0]
+            value, *values = (f"{each:.2f}" for each in [control["value"].iloc[0], *others["value"]])
+            above, alike = sum(float(each) > float(value) for each in values), values.count(value)
+            equal = f"; {alike} {'is' if alike == 1 else 'are'} as high" if alike else ""
             points.append(
-                f"By {head}, {(others['value'] > value).sum()} of {len(others)} embeddings (tumour volume not "
-                f"counted) have a higher worst case than tumour volume alone ({interval(control.iloc[0])})."
+                f"By {head}, {above} of {counted(len(others), 'other embedding')} {'has' if above == 1 else 'have'} a "
+                f"higher worst case than tumour volume alone, {interval(control.iloc[0])}{equal}."
             )
     return points
 

@@ -11,8 +11,8 @@ import pandas as pd
 from ..plots import Several, Shown
 from ..plots import external as figures
 from ..plots.base import counted
-from ..plots.probes import forest, p_words, percent
-from ..plots.several import ROWS, in_groups, listed
+from ..plots.probes import ends, forest, p_words, percent
+from ..plots.several import ROWS, in_groups
 from ..probes import external, external_scores
 from ..probes.external import Evaluated
 from .reading import Page
@@ -54,7 +54,7 @@ def cohorts_table(page: Page) -> pd.DataFrame:
                 "cohort": page.names[site.id],
                 "samples": len(site.samples),
                 "patients": site.samples["patient_id"].nunique(),
-                "positive": f"{site.labels.sum():,} ({site.labels.mean():.0%})",
+                "positive": f"{site.labels.sum():,} ({percent(site.labels.mean())})",
                 "median volume (ml)": f"{volume.median():.3g}" if len(volume) else "–",
                 "left out": "; ".join(f"{n:,} {reason}" for reason, n in out.items()) or "none",
                 "rule": page.rules[site.id],
@@ -100,13 +100,13 @@ def apart_shown(page: Page, table: pd.DataFrame) -> Shown | Several:
 
 
 def _apart_shown(page: Page, rows: pd.DataFrame, pair: str) -> Shown:
-    told = listed(f"{row['title']} {interval(row)}" for row in rows.to_dict("records"))
+    words = [f"{row['title']} {interval(row)}" for row in rows.to_dict("records")]
     caption = (
         f"{' '.join(pair.split())} AUC of a linear classifier of the cohort, patients held out, with 95 % interval; "
-        f"dotted: an embedding that cannot tell, as one below it cannot. {told}."
+        f"dotted: an embedding that cannot tell, as one below it cannot. {ends(rows['value'], words)}."
     )
     figure = forest(rows.assign(series=pair), "AUC for the cohort", title=pair)
-    return Shown(figure, caption, f"Dot plot of AUC for the cohort. {told}.", page.mark(_titles(rows)))
+    return Shown(figure, caption, f"Dot plot of AUC for the cohort. {'; '.join(words)}.", page.mark(_titles(rows)))
 
 
 def _titles(rows: pd.DataFrame) -> dict[str, str]:
@@ -158,16 +158,17 @@ def compared_shown(page: Page, scores: pd.DataFrame) -> Several:
 
 
 def _pair_shown(page: Page, rows: pd.DataFrame, train: str, test: str) -> Shown:
-    told = listed(
-        f"{row.title}, {row.head}: {row.value_within:.2f} within, {row.value_external:.2f} from {train}"
+    words = [
+        f"{row.title}, {row.head}: {row.value_external:.2f} from {train}, {row.value_within:.2f} within"
         for row in rows.itertuples()
-    )
+    ]
     caption = (
-        f"AUC in {test}, of judges that learnt there (bars; patients held out in folds) and of judges that learnt in "
-        f"{train} (filled), with 95 % intervals. {told}."
+        f"AUC in {test}, of judges trained there (bars; patients held out in folds) and of judges trained in {train} "
+        f"(filled), with 95 % intervals. A filled mark on the left of its bar is a drop. "
+        f"{ends(rows['value_external'], words)}."
     )
     figure, mark = figures.slopes(rows, train, test), page.mark(_titles(rows))
-    return Shown(figure, caption, f"Pairs of AUC joined by lines. {told}.", mark)
+    return Shown(figure, caption, f"Pairs of AUC joined by lines. {'; '.join(words)}.", mark)
 
 
 def drops(page: Page, scores: pd.DataFrame) -> pd.DataFrame:
@@ -199,29 +200,29 @@ def _drops_shown(page: Page, scores: pd.DataFrame, rows: pd.DataFrame, counts: s
     one = rows.iloc[0]
     here, there = page.names[one["train"]], page.names[one["test"]]
     at_home = scores[(scores["measure"] == "auc_within") & (scores["test"] == one["test"])]["n_train"].iloc[0]
-    told = listed(f"{row['title']}, {row['head']} {interval(row, sign='+')}" for row in rows.to_dict("records"))
+    words = [f"{row['title']}, {row['head']} {interval(row, sign='+')}" for row in rows.to_dict("records")]
     caption = (
-        f"AUC in {there} of what learnt from {one['n_train']:,} samples of {here}, minus AUC of what learnt from "
+        f"AUC in {there} of judges trained on {one['n_train']:,} samples of {here}, minus AUC of judges trained on "
         f"{at_home:,} samples of {there} itself; 95 % intervals, the same patients drawn for both. Left of the line "
-        f"the other cohort teaches less. {counts}. {told}."
+        f"the other cohort teaches less. {counts}. {ends(rows['value'], words)}."
     )
     pair = f"Learnt in {here},\ntested in {there}"
     figure = forest(rows.assign(series=rows["head"]), "difference in AUC, external − within", 0.0, pair)
-    return Shown(figure, caption, f"Dot plot of differences in AUC. {told}.", page.mark(_titles(rows)))
+    return Shown(figure, caption, f"Dot plot of differences in AUC. {'; '.join(words)}.", page.mark(_titles(rows)))
 
 
 def drops_table(page: Page, scores: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Within, external, their difference and its p-values in words, one row a model, head and ordered pair."""
+    """External minus within, its p-values and both AUCs in words, one row a model, head and ordered pair."""
     both = compared(page, scores).merge(drops(page, scores), on=["model", "title", "head", "train", "test"])
     records = both.to_dict("records")
     shown = pd.DataFrame(
         {
             "judge": _judges(both["title"], both["head"]),
-            "within": [interval(_of(row, "_within")) for row in records],
-            "external": [interval(_of(row, "_external")) for row in records],
             "external − within": [interval(row, sign="+") for row in records],
-            "p": both["p"].map(p_words),
             "p, Holm": both["p_holm"].map(p_words),
+            "p": both["p"].map(p_words),
+            "external": [interval(_of(row, "_external")) for row in records],
+            "within": [interval(_of(row, "_within")) for row in records],
             **_ways(page, both),
         }
     )
@@ -271,10 +272,10 @@ def calibration_table(page: Page, found: Evaluated, draws: int, seed: int) -> tu
     shown = pd.DataFrame(
         {
             "judge": _judges(table["model"].map(page.titles), table["head"].map(HEAD)),
-            "positive where learnt": table["observed_train"],
+            "predicted − observed": [interval(row, sign="+") for row in table.to_dict("records")],
             "predicted": table["predicted"],
             "observed": table["observed"],
-            "predicted − observed": [interval(row, sign="+") for row in table.to_dict("records")],
+            "positive where learnt": table["observed_train"],
             **_ways(page, table),
         }
     )
@@ -323,11 +324,11 @@ def worst_shown(page: Page, scores: pd.DataFrame) -> Shown:
     table = worst(page, scores)
     rank = table["value"].rank(ascending=False, method="min").astype(int)
     some = table.assign(rank=rank)[(table.index < ROWS) | (table["model"] == VOLUME)]
-    told = listed(f"{row['title']}, {row['head']} {interval(row)} in {row['where']}" for row in some.to_dict("records"))
+    words = [f"{row['title']}, {row['head']} {interval(row)} in {row['where']}" for row in some.to_dict("records")]
     few = f" The {ROWS} best of {len(table)}, and tumour volume; all are in the results." if len(table) > ROWS else ""
     caption = (
         "Lowest AUC over the cohorts in which a judge did not learn, best first, with the 95 % interval of the minimum "
-        f"(patients of all cohorts drawn at once).{few} {told}."
+        f"(patients of all cohorts drawn at once).{few} {ends(some['value'], words)}."
     )
-    alt = f"Ranked dot plot of the lowest external AUC. {told}."
+    alt = f"Ranked dot plot of the lowest external AUC. {'; '.join(words)}."
     return Shown(figures.worst(some), caption, alt, page.mark(_titles(some)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pandas as pd
 from .. import leaderboard, published
 from ..cohorts import COHORTS
 from ..models import TEN
+from ..plots.probes import percent
 from .gathering import Board, bounded, gathered, titles_of
 from .standing import PATIENTS, cohort_title
 
@@ -21,6 +22,11 @@ NONE_KNOWN = "none known"
 VOLUME = "volume"
 OTHER_ENDPOINT = ("nsclc_radiogenomics",)  # its published AUC is not of two-year survival
 NAMED = 2  # candidates with their numbers; the others are counted
+NUMBERS = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve")
+FOCUS = (
+    "(AUC for voxels of the tumour minus that of a map that knows no model; 0 or less is no sign that it looks at the "
+    "tumour)"
+)
 NO_CONTROL = " *This run has no table of {}: a model cannot be held against it, so no result can name one here.*"
 LIMITS = (
     "*Published figures are of kNN on the study's own splits, whose intervals are too narrow. A model is named only if "
@@ -79,11 +85,16 @@ def _verdict(board: Board, named: list[list[str]]) -> str:
         return f"**This run supports, for at least one task: {', '.join(found)}.** For the others it names none."
     some = [each for each in board.runs if each.group == PATIENTS]
     tested = _trained(board) & {name for each in some for name in each.models}
-    patients = f"{len(tested)} trained {'model was' if len(tested) == 1 else 'models were'} tested on patients"
+    patients = f"{_number(len(tested))} trained {'models were' if len(tested) > 1 else 'model was'} tested on patients"
     rest = "phantoms and untrained encoders test the machinery, not medicine"
     return (
         f"**This run names no model for patients.** {patients}; {rest}. Published figures are a hint of where to start."
     )
+
+
+def _number(count: int) -> str:
+    """A number as a sentence begins with it: in words, as far as these are short."""
+    return NUMBERS[count] if count < len(NUMBERS) else f"{count:,}"
 
 
 def _trained(board: Board) -> set[str]:
@@ -186,16 +197,16 @@ def _retest(board: Board) -> str:
         f"{MARKED.format(cosine.max())}; seed points moved: kappa of {TEN.get(kappa).title} "
         f"{MARKED.format(table.loc[kappa, 'kappa_mean'])}"
     )
-    here = _best(board, "retest_identification", "{:.0%}", "of second scans found", "nobody was scanned twice")
+    here = _best(board, "retest_identification", percent, "of second scans found", "nobody was scanned twice")
     return f"This run: {here} {STUDY} {study}. Other patients may be as alike."
 
 
 def _focus(board: Board) -> str:
-    here = _best(board, "tumour_focus", "{:+.2f}", "in AUC against maps that saw no model", "no map was made")
+    here = _best(board, "tumour_focus", "{:+.2f}".format, FOCUS, "no map was made")
     return f"This run: {here} {STUDY} pictures only (FMCIB and Models Genesis on the tumour), no figure."
 
 
-def _best(board: Board, column: str, form: str, words: str, without: str) -> str:
+def _best(board: Board, column: str, form: Callable[[float], str], words: str, without: str) -> str:
     """The trained model of the largest value in a column, on patients if there are any, beside the best of the rest."""
     rows = board.rows
     if rows.empty or rows[column].isna().all():
@@ -215,5 +226,5 @@ def _best(board: Board, column: str, form: str, words: str, without: str) -> str
     return f"{mark}{best['title']} {_signed(form, best[column])} {words}{beside}."
 
 
-def _signed(form: str, value: float) -> str:
-    return form.format(value).replace("-", "−")
+def _signed(form: Callable[[float], str], value: float) -> str:
+    return form(value).replace("-", "−")

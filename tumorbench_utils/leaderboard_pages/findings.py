@@ -11,10 +11,11 @@ import pandas as pd
 from .. import artefacts
 from ..models import MODELS
 from ..plots.base import counted
+from ..plots.probes import percent
 from ..plots.sortable import Column, Filter, Sortable, sortable
 from .choosing import answers
 from .gathering import FIRST, Board, folder
-from .showing import apart_from_best, best_told, controls_first, foremost, leaders, names, opened
+from .showing import apart_from_best, best_told, controls_first, foremost, leaders, names, opened, p_told
 from .standing import UNTRAINED, Standing
 
 PHANTOM = "phantom"  # in the column <key>_mark of a row
@@ -22,19 +23,19 @@ WHICH = "which_model.md"
 COLUMNS = (
     Column("title", "model", "embedding table: model, recipe and weights"),
     Column("auc_within", "AUC within", "mean over cohorts, kNN, splits grouped by patient"),
-    Column("cohorts_within", "cohorts", "number of cohorts that this mean is over", 0),
-    Column("auc_within_worst", "AUC within, worst", "on the cohort where it is lowest"),
     Column("auc_external_worst", "AUC across, worst", "trained on one cohort, tested on another; the lowest"),
     Column("retest_identification", "retest found", "share of patients whose own second scan is the most alike"),
     Column("kappa", "kappa, seed moved", "agreement of decisions when the seed point is moved"),
     Column("tumour_focus", "focus minus blind", "AUC of saliency for the tumour, minus that of maps that saw no model"),
+    Column("auc_within_worst", "AUC within, worst", "on the cohort where it is lowest"),
+    Column("cohorts_within", "cohorts", "number of cohorts that AUC within is the mean over", 0),
     Column("overlap", "shared of 10", "nearest neighbours shared with other trained models, mean"),
     Column("published_auc", "mean AUC", "over the study's cohorts, other protocol", 3, published=True),
     Column("parameters_m", "million parameters", "of the encoder", 0, falling=False),
     Column("seconds_per_patch", "seconds a patch", "on the fastest machine that timed it", 2, falling=False),
     Column("licence_weights", "licence of weights"),
     Column("gated", "gated", "whether terms must be accepted to have the weights"),
-    Column("pretraining", "pretraining overlap", "cohorts that are, or are not excluded to be, in its training data"),
+    Column("pretraining", "pretraining overlap", "cohorts that are, or may be, in its training data"),
     Column("recipe", "recipe", "how patches are fed: as the benchmark, or as the model's authors prescribe"),
     Column("weights", "weights"),
 )
@@ -75,9 +76,9 @@ def table_shown(board: Board, record: Mapping) -> Sortable | None:
     )
     caption = (
         "A click on a head sorts. Small print: 95 % interval, where the value is of one cohort. “phantom”: of computed "
-        "images. “–”: not measured, the reason as its tip. A mean never mixes patients and phantoms. Means over other "
-        "cohorts, which are named as tips, do not compare: rows start in order of the mean over those that most share. "
-        f"“other recipe”: published of patches fed in another way than in this row. {told}"
+        "images; “–”: not measured, its tip says why; “other recipe”: published of patches fed otherwise than in this "
+        "row. No mean mixes patients and phantoms, and means over different cohorts do not compare: rows start in "
+        f"order of the mean over those that most share. {told}"
     )
     return sortable(table, caption, COLUMNS, FILTERS, record, "leaderboard", "tags")
 
@@ -146,16 +147,14 @@ def _standing(standing: Standing) -> list[str]:
     led = leaders(standing)
     if len(standing.order) < 2:
         return [f"{opening}: one model, no rank."]
-    times = pd.Series([name for best in led.values() for name in best]).value_counts(sort=True)
-    first = ", ".join(f"{names(standing, [name])} on {count}" for name, count in times.items())
-    lines = [f"{opening}: first on {counted(len(led), 'cohort')}: {first}.{controls_first(standing)}"]
+    lines = [f"{opening}: {_first(standing, led)}.{controls_first(standing)}"]
     if standing.friedman is not None:
         apart = apart_from_best(standing)
         best = len(foremost(standing))
         lines.append(
             f"{opening}: {best_told(standing)}; {len(apart)} of the other {standing.friedman.models - best} "
             f"{'is' if len(apart) == 1 else 'are'} told apart from {'it' if best == 1 else 'them'} "
-            f"(Nemenyi; Friedman p = {standing.friedman.p:.2g})."
+            f"(Nemenyi; Friedman {p_told(standing.friedman.p)})."
         )
     if standing.sure is not None:
         known = standing.sure.dropna(subset=["low"])
@@ -164,7 +163,7 @@ def _standing(standing: Standing) -> list[str]:
             title, over = standing.titles[row["model"]], "patients and cohorts" if row["cohorts"] > 1 else "patients"
             lines.append(
                 f"{opening}: mean rank of {title} {row['mean_rank']:.2f} ({row['low']:.2f} to {row['high']:.2f}), best "
-                f"in {row['first']:.0%} of draws of {over}."
+                f"in {percent(row['first'])} of draws of {over}."
             )
     for cohort, table in standing.pairs.items():
         decided = int((table["p_holm"] < standing.alpha).sum())
@@ -174,6 +173,16 @@ def _standing(standing: Standing) -> list[str]:
             f"{'differs' if decided == 1 else 'differ'} significantly."
         )
     return lines
+
+
+def _first(standing: Standing, led: Mapping[str, list[str]]) -> str:
+    """Who is first on how many cohorts; on the only one, by its title."""
+    if len(led) == 1:
+        ((cohort, best),) = led.items()
+        return f"first on {standing.cohorts[cohort]}, the only cohort: {names(standing, best)}"
+    times = pd.Series([name for best in led.values() for name in best]).value_counts(sort=True)
+    first = ", ".join(f"{names(standing, [name])} on {count}" for name, count in times.items())
+    return f"first on {len(led)} cohorts: {first}"
 
 
 def _measured(board: Board) -> str:
@@ -190,10 +199,18 @@ def _known(rows: pd.DataFrame, key: str) -> str:
     counts = {
         "on phantoms only": int((some[f"{key}_mark"] == PHANTOM).sum()),
         UNTRAINED: int(untrained.sum()),
-        "controls": int(some["is_control"].sum()),
+        "control": int(some["is_control"].sum()),
     }
-    told = [f"{'all' if count == len(some) else count} {what}" for what, count in counts.items() if count]
+    told = [_of_all(count, len(some), what) for what, count in counts.items() if count]
     return f"{len(some)} ({', '.join(told)})" if told else str(len(some))
+
+
+def _of_all(count: int, number: int, what: str) -> str:
+    """``2 untrained`` of more, ``all controls`` of as many, of the only one ``control``."""
+    words = f"{what}s" if what == "control" and count > 1 else what
+    if number == 1:
+        return words
+    return f"all {words}" if count == number else f"{count} {words}"
 
 
 def save(board: Board, record: Mapping) -> None:

@@ -120,12 +120,13 @@ def titles_of(records: Sequence[Mapping]) -> dict[str, str]:
     titles = {}
     for record in records:
         words = record["title"]
-        if record["control"] and record["model"] in MODELS:
-            words = f"{MODELS.get(record['model']).title}, control: {words}"
+        altered = record["control"] and record["model"] in MODELS
+        words = f"{MODELS.get(record['model']).title}, {words}" if altered else words
         if record["recipe"] == "authors" and record["weights"] in ("pretrained", UNTRAINED) and "recipe" not in words:
             words += ", authors' recipe"
         if record["weights"] == UNTRAINED and UNTRAINED not in words:
             words += f", {UNTRAINED}"
+        words += " (control)" if altered else ""
         titles.setdefault(record["table"], words)
     taken = list(titles.values())
     return {name: words if taken.count(words) == 1 else f"{words} ({name})" for name, words in titles.items()}

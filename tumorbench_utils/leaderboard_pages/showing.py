@@ -21,6 +21,7 @@ from ..plots.leaderboard import (
     rank_heatmap,
     trajectories,
 )
+from ..plots.probes import percent
 from ..plots.several import listed
 from .standing import Standing
 
@@ -43,8 +44,9 @@ def each(draw: Callable[[Standing], Shown | None], standings: Sequence[Standing]
 
 
 def names(standing: Standing, models: Sequence[str]) -> str:
-    """Titles of models, joined."""
-    return ", ".join(standing.titles[name] for name in models)
+    """Titles of models, joined: "A, B and C"."""
+    titles = [standing.titles[name] for name in models]
+    return " and ".join([", ".join(titles[:-1]), titles[-1]] if len(titles) > 1 else titles)
 
 
 def opened(standing: Standing) -> str:
@@ -77,10 +79,10 @@ def heat_shown(standing: Standing) -> Shown | None:
     )
     daggers = int(seen.to_numpy().sum())
     told = f"First on {led}.{controls_first(standing)}"
+    dagger = f" †: the cohort is, or may be, in the model's pretraining data ({counted(daggers, 'cell')})."
     caption = (
         f"{_opening(standing)} Ranks by AUC of kNN among the models that each cohort has, 1 the best; equal models "
-        f"share a rank (=). †: the cohort is, or is not excluded to be, in the model's pretraining data "
-        f"({counted(daggers, 'cell')}). {told}"
+        f"share a rank (=).{dagger if daggers else ''} {told}"
     )
     figure = rank_heatmap(ranks, seen, published=standing.published)
     return Shown(figure, caption, f"Table of ranks, models by cohorts. {told}", standing.mark)
@@ -88,10 +90,12 @@ def heat_shown(standing: Standing) -> Shown | None:
 
 def controls_first(standing: Standing) -> str:
     """A warning where a control is first: no model is better than it there."""
-    first = [name for best in leaders(standing).values() for name in best if name in standing.controls]
-    words = names(standing, list(dict.fromkeys(first)))
-    what = "a control, not a model" if len(set(first)) == 1 else "controls, not models"
-    return f" {words}: {what}." if words else ""
+    leading = list(dict.fromkeys(name for best in leaders(standing).values() for name in best))
+    first = [name for name in leading if name in standing.controls]
+    if len(first) > 1:
+        return f" {names(standing, first)} are controls, not models."
+    who = "It" if len(leading) == 1 else names(standing, first)
+    return f" {who} is a control, not a model." if first else ""
 
 
 def _seen(standing: Standing, name: str, cohort: str) -> bool:
@@ -106,7 +110,8 @@ def trajectories_shown(standing: Standing) -> Shown | None:
         return None
     most = (ranks.max(axis=1) - ranks.min(axis=1)).sort_values(ascending=False, kind="stable")
     best, movers = (
-        [_span(ranks.loc[name]) for name in some] for some in (_best(standing), most.index[most == most.max()])
+        [_span(ranks.loc[title]) for title in some]
+        for some in ([standing.titles[name] for name in foremost(standing)], most.index[most == most.max()])
     )
     told = (
         f"Best on average{', alike' if len(best) > 1 else ''}: {listed(best)}. "
@@ -128,14 +133,10 @@ def foremost(standing: Standing) -> list[str]:
     return list(mean.loc[np.isclose(mean["mean_rank"], mean["mean_rank"].min()), "model"])
 
 
-def _best(standing: Standing) -> list[str]:
-    return [standing.titles[name] for name in foremost(standing)]
-
-
 def best_told(standing: Standing) -> str:
-    """``A has the best mean rank``, or of several ``A, B share the best mean rank``."""
-    best = _best(standing)
-    return f"{', '.join(best)} {'has' if len(best) == 1 else 'share'} the best mean rank"
+    """``A has the best mean rank``, or of several ``A and B share the best mean rank``."""
+    best = foremost(standing)
+    return f"{names(standing, best)} {'has' if len(best) == 1 else 'share'} the best mean rank"
 
 
 def mean_shown(standing: Standing) -> Shown | None:
@@ -158,7 +159,7 @@ def mean_shown(standing: Standing) -> Shown | None:
     told = f"{best_told(standing)}, {' and '.join(map(_range, tops.to_dict('records')))}"
     sure = tops[np.isfinite(tops["low"])]
     if len(sure) == len(tops):
-        draws = " and ".join(f"{share:.0%}" for share in sure["first"])
+        draws = " and ".join(map(percent, sure["first"]))
         told += f", and the best of all in {draws} of draws"
     if len(sure) == len(tops) == 1:
         rivals = int((table["low"] <= sure["high"].iloc[0]).sum()) - 1
@@ -182,13 +183,14 @@ def critical_shown(standing: Standing) -> Shown | None:
     groups = [[standing.titles[name] for name in clique] for clique in standing.cliques]
     apart = apart_from_best(standing)
     # where the ranks are the same on all cohorts F has no limit, whatever their number: Friedman's test alone counts
-    second = f"; Iman and Davenport F {test.f:.2f}, {_p(test.p_f)}" if np.isfinite(test.f) else ""
+    second = f"; Iman and Davenport F {test.f:.2f}, {p_told(test.p_f)}" if np.isfinite(test.f) else ""
     shown = "" if test.p < standing.alpha else "By Friedman's test no difference between the models is shown. "
     told = (
-        f"Friedman chi-squared {test.chi2:.1f}, {_p(test.p)}{second}. {shown}"
+        f"Friedman chi-squared {test.chi2:.1f}, {p_told(test.p)}{second}. {shown}"
         f"With {test.models} models on {test.cohorts} cohorts, mean ranks that differ by less than "
-        f"{standing.difference:.2f} are not told apart (Nemenyi, {standing.alpha:g}); from the best, "
-        f"{', '.join(_best(standing))}, are told apart: {names(standing, apart) or 'none'}."
+        f"{standing.difference:.2f} are not told apart (Nemenyi, {standing.alpha:g}). "
+        f"{names(standing, apart) or 'No model'} {'are' if len(apart) > 1 else 'is'} told apart from the best, "
+        f"{names(standing, foremost(standing))}."
     )
     caption = f"{_opening(standing)} Bars join models that are not told apart. {told}"
     figure = critical_difference(table, standing.difference, groups, published=standing.published)
@@ -202,7 +204,8 @@ def apart_from_best(standing: Standing) -> list[str]:
     return list(mean.loc[gap >= standing.difference - 1e-12, "model"])
 
 
-def _p(p: float) -> str:
+def p_told(p: float) -> str:
+    """``p = 0.187``, or ``p < 0.001``."""
     return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
 
 
@@ -259,15 +262,19 @@ def facets_shown(rows: pd.DataFrame, mark: str) -> Shown | None:
     some = rows[rows[list(known)].notna().any(axis=1)] if known else rows.head(0)
     if some.empty:
         return None
-    told = "; ".join(_extremes(some, key, title) for key, title in known.items())
+    told = [_extremes(some, key, title) for key, title in known.items()]
     lacking = [title for key, title in FACETS.items() if key not in known]
     rest = f" Not measured in this run: {', '.join(lacking)}." if lacking else ""
     if "seconds_per_patch" in known and "phantom_only" in some:  # a table of phantoms alone was timed on phantoms
         timed = np.where(some["phantom_only"] & some["seconds_per_patch"].notna(), "phantom", "")
         some = some.assign(seconds_per_patch_mark=timed)
     tables = counted(len(some), "embedding table")
-    caption = f"What a rank does not say, of {tables}; hollow: measured on phantoms. {told}.{rest}"
-    return Shown(facets(some.reset_index(drop=True), known), caption, f"Panels of dots by model. {told}.", mark)
+    caption = (
+        f"What a rank does not say, of {tables}; hollow: measured on phantoms. Right is better; of seconds, left; of "
+        f"shared neighbours, neither. {told[0]}.{rest}"
+    )
+    alt = f"Panels of dots by model. {'; '.join(told)}."
+    return Shown(facets(some.reset_index(drop=True), known), caption, alt, mark)
 
 
 def _extremes(rows: pd.DataFrame, key: str, title: str) -> str:

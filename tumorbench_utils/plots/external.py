@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from .base import CHANCE, INK, MUTED, OURS, STYLE, canvas, nothing
-from .probes import COLOURS, SHAPES
+from .probes import COLOURS, SHAPES, percent
 from .robustness import SMALL, STEPS, ladder, require, rungs
 
 STEP = 0.2  # inches between the marks of a row
@@ -41,7 +41,7 @@ def sites(cohorts: Mapping[str, pd.DataFrame]) -> Figure:
             for label, colour, shift in ((1, OURS, -0.12), (0, MUTED, 0.12)):
                 rows = each[each["label"] == label]
                 axes[0].barh(place + shift, len(rows), 0.2, color=colour)
-                words = f"{len(rows):,} ({len(rows) / len(each):.0%})"
+                words = f"{len(rows):,} ({percent(len(rows) / len(each))})"
                 axes[0].annotate(words, (len(rows), place + shift), (3, 0), textcoords="offset points", va="center",
                                  fontsize=SMALL)  # fmt: skip
                 if measured:

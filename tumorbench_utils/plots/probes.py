@@ -16,6 +16,7 @@ from .robustness import STEPS, ladder, require, rungs
 COLOURS = (OURS, SECOND, CONTROL, MUTED)
 SHAPES = ("o", "s", "D", "^")
 STEP = 0.17  # inches between the series of a row
+FEW = 3  # values that a caption has in full
 
 
 def p_words(p: float) -> str:
@@ -28,6 +29,18 @@ def p_words(p: float) -> str:
 def percent(share: float, digits: int = 0) -> str:
     """``17.0 %`` of 0.17."""
     return f"{100 * share:.{digits}f} %"
+
+
+def ends(values: Sequence[float], words: Sequence[str]) -> str:
+    """What a caption on a phone says of values: the words of all of a few, else of the highest and the lowest.
+
+    The alternative text of the figure has them all.
+    """
+    values = np.asarray(values, float)
+    order = [place for place in np.argsort(values, kind="stable") if np.isfinite(values[place])]
+    if len(words) <= FEW or len(order) < 2:
+        return "; ".join(words)
+    return f"Highest is {words[order[-1]]}; lowest is {words[order[0]]}"
 
 
 def forest(table: pd.DataFrame, label: str, chance: float | None = CHANCE, title: str = "") -> Figure:

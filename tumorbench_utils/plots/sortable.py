@@ -22,6 +22,7 @@ STYLE = """
 .tb-sortable{--line:var(--pst-color-border,#8a8a8a80);--ground:var(--pst-color-background,Canvas);
 --ink:var(--pst-color-text-base,CanvasText);color:var(--ink);margin:1rem 0;font-size:0.9rem}
 .tb-sortable [data-box]{overflow-x:auto;max-width:100%;border:1px solid var(--line);border-radius:0.25rem}
+.tb-sortable [data-more]{mask-image:linear-gradient(to right,#000 calc(100% - 2.5rem),#0003)}
 .tb-sortable table{border-collapse:separate;border-spacing:0;margin:0;width:auto;table-layout:auto;font-size:inherit;
 color:inherit;border:0;line-height:1.35}
 .tb-sortable table th,.tb-sortable table td{padding:0.35rem 0.6rem;text-align:left;vertical-align:top;
@@ -30,8 +31,10 @@ border:0;border-bottom:1px solid var(--line);background:var(--ground);color:inhe
 .tb-sortable table thead th{vertical-align:bottom;font-weight:600;min-width:5rem;border-bottom:1px solid var(--line)}
 figure.tb-sortable [data-box] table tbody td{white-space:nowrap}
 figure.tb-sortable [data-box] table tbody td.tb-words{white-space:normal;min-width:9rem}
-.tb-sortable table tr>:first-child{position:sticky;left:0;z-index:1;min-width:6.5rem;max-width:9.5rem;
+.tb-sortable table tr>:first-child{position:sticky;left:0;z-index:1;min-width:6.5rem;max-width:min(9.5rem,30vw);
 white-space:normal;overflow-wrap:break-word;border-right:1px solid var(--line);font-weight:600}
+@media (max-width:30rem){.tb-sortable table th,.tb-sortable table td{padding:0.35rem 0.4rem}
+.tb-sortable table thead th{min-width:4rem}}
 .tb-sortable th button{all:unset;cursor:pointer;font:inherit;color:inherit}
 .tb-sortable th button:focus-visible,.tb-sortable [data-box]:focus-visible{outline:2px solid var(--tb-ours,#0072b2);
 outline-offset:2px}
@@ -58,6 +61,8 @@ const all = document.getElementById("ID"), body = all.querySelector("tbody"), ro
 const heads = [...all.querySelectorAll("thead th")], search = all.querySelector("input[type=search]");
 const boxes = [...all.querySelectorAll("input[type=checkbox]")], said = all.querySelector("output");
 const words = all.querySelector("[data-controls]"), states = ["ascending", "descending"];
+const box = all.querySelector("[data-box]");
+const edge = () => box.toggleAttribute("data-more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
 const marked = [...all.querySelectorAll("td[data-mark]")].map(cell => [cell, cell.innerHTML, cell.dataset.value]);
 let order = "", by = null;
 const say = () => {
@@ -79,6 +84,7 @@ const filter = () => {
   });
   if (by !== null) arrange();
   say();
+  edge();
 };
 const arrange = () => {
   const [place, next] = by, sign = next === "ascending" ? 1 : -1, number = heads[place].dataset.kind === "number";
@@ -109,6 +115,8 @@ heads.forEach((head, place) => {
 });
 search.value = "";
 search.addEventListener("input", filter);
+box.addEventListener("scroll", edge, {passive: true});
+addEventListener("resize", edge);
 boxes.forEach(each => { each.checked = false; each.addEventListener("change", filter); });
 words.hidden = false;
 filter();

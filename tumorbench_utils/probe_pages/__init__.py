@@ -12,6 +12,7 @@ from .believing import (
     few_labels,
     few_labels_shown,
     rare_shown,
+    rare_table,
     reliability_shown,
 )
 from .clinic import clinic, clinic_shown, clinic_table, honest, honest_shown
@@ -55,6 +56,7 @@ __all__ = [
     "honest_shown",
     "judged",
     "rare_shown",
+    "rare_table",
     "reliability_shown",
     "risk_groups_shown",
     "risk_groups_table",

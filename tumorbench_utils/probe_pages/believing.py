@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from ..plots import Several, Shown
-from ..plots.probes import forest, percent, reliability, shots
-from ..plots.several import TOLD, in_groups, listed
+from ..plots.probes import ends, forest, percent, reliability, shots
+from ..plots.several import TOLD, in_groups
 from ..probes import calibration, few_shot
 from .judging import HEADS, Judged, heads_table
 
@@ -43,7 +43,7 @@ def few_labels_shown(found: Judged, table: pd.DataFrame, unable: Sequence[int], 
         f" Of {len(auc)} embeddings those of highest AUC with all labels, and volume; files have all." if many else ""
     )
     means = table[table["judge"] == JUDGE] if len(table) else table
-    told = listed(
+    told = "; ".join(
         f"{title}: "
         + ", ".join(f"{row.auc:.2f} ({row.low:.2f} to {row.high:.2f}) from {row.m}" for row in rows.itertuples())
         for title, rows in (means.groupby("title", sort=False) if len(means) else ())
@@ -54,9 +54,18 @@ def few_labels_shown(found: Judged, table: pd.DataFrame, unable: Sequence[int], 
         f"Mean AUC over {draws} draws of a few patients of each class, tested on all others; lines hold the central "
         "95 % of the draws, which share patients: luck of the draw, not a confidence interval. Class mean: nearer to "
         "the mean of the positives or of the negatives, by cosine. kNN chooses k on a fifth of the other patients, "
-        f"whose labels it therefore needs.{lacking}{some} Class mean: {told}."
+        f"whose labels it therefore needs.{lacking}{some}{_most_labels(means)}"
     )
     return Shown(shots(table, full), caption, f"AUC over the number of labelled patients. {told}.", mark)
+
+
+def _most_labels(means: pd.DataFrame) -> str:
+    """The class mean from the most labels, of the embeddings of a figure; "" without any."""
+    if means.empty:
+        return ""
+    rows = means[means["m"] == means["m"].max()]
+    words = [f"{row.title} {row.auc:.2f} ({row.low:.2f} to {row.high:.2f})" for row in rows.itertuples()]
+    return f" Class mean from {rows['m'].iloc[0]} of each class. {ends(rows['auc'], words)}."
 
 
 def believed(found: Judged, draws: int, seed: int = 0) -> pd.DataFrame:
@@ -89,10 +98,10 @@ def reliability_shown(found: Judged, mark: str) -> Shown:
     caption = (
         "Test predictions of ten splits in bins of equal count (fewer where probabilities are equal): mean prediction "
         "against the observed share of positives, with Wilson's 95 % interval for the number of different patients in "
-        f"the bin. kNN gives 0 or 1 in {edges:,} predictions.{lacking} From the lowest bin to the "
-        f"highest, {told}."
+        f"the bin. Below the diagonal a prediction is too high. kNN gives 0 or 1 in {edges:,} predictions.{lacking}"
     )
-    return Shown(reliability(curves), caption, f"Reliability curves against the diagonal. {told}.", mark)
+    alt = f"Reliability curves against the diagonal. From the lowest bin to the highest, {told}."
+    return Shown(reliability(curves), caption, alt, mark)
 
 
 def brier_shown(measures: pd.DataFrame, mark: str) -> Shown | Several:
@@ -101,42 +110,44 @@ def brier_shown(measures: pd.DataFrame, mark: str) -> Shown | Several:
 
 
 def _brier_shown(rows: pd.DataFrame, mark: str) -> Shown:
-    told = _told(rows)
+    words = _words(rows)
     caption = (
-        "Brier skill, 1 - Brier / (prevalence x (1 - prevalence)), mean over splits with 95 % patient-bootstrap "
+        "Brier skill, 1 − Brier / (prevalence × (1 − prevalence)), mean over splits with 95 % patient-bootstrap "
         "interval: above 0 (dotted) a probability is nearer the truth than telling everybody the prevalence. "
-        f"{told}."
+        f"{ends(rows['value'], words)}."
     )
     figure = forest(rows.drop(columns="chance"), "Brier skill (dotted: prevalence)", 0.0)
-    return Shown(figure, caption, f"Dot plot of Brier skill. {told}.", mark)
+    return Shown(figure, caption, f"Dot plot of Brier skill. {'; '.join(words)}.", mark)
 
 
-def _told(rows: pd.DataFrame) -> str:
-    return listed(f"{r.title}, {r.series}: {r.value:z.2f} ({r.low:z.2f} to {r.high:z.2f})" for r in rows.itertuples())
+def _words(rows: pd.DataFrame) -> list[str]:
+    return [f"{row['title']}, {row['series']} {_interval(row, 2)}" for row in rows.to_dict("records")]
 
 
 def calibration_table(measures: pd.DataFrame) -> pd.DataFrame:
-    """Brier, slope, intercept and error with intervals, one row a model and head."""
+    """Slope, error, Brier and intercept with intervals, one row a model and head."""
     names = {
-        "brier": "Brier",
-        "calibration_slope": "slope (1 is right)",
-        "calibration_intercept": "intercept (0 is right)",
-        "calibration_error": "calibration error",
+        "calibration_slope": ("slope (1 is right)", 2),
+        "calibration_error": ("error", 2),
+        "brier": ("Brier", 3),
+        "calibration_intercept": ("intercept (0 is right)", 2),
     }
     rows = []
     for _, some in measures.groupby(["model", "head"], sort=False):
         values = some.set_index("measure")
         rows.append(
-            {"embedding": some["title"].iloc[0], "judge": some["series"].iloc[0]}
-            | {words: _interval(values.loc[name]) for name, words in names.items()}
+            {"judge": some["series"].iloc[0]}
+            | {words: _interval(values.loc[name], digits) for name, (words, digits) in names.items()}
+            | {"embedding": some["title"].iloc[0]}
         )
     return pd.DataFrame(rows)
 
 
-def _interval(row: pd.Series) -> str:
+def _interval(row: Mapping, digits: int) -> str:
     if not np.isfinite(row["value"]):
         return "–"
-    return f"{row['value']:z.3f} ({row['low']:z.3f} to {row['high']:z.3f})"
+    value, low, high = (f"{row[name]:z.{digits}f}" for name in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
 
 
 def rare_shown(found: Judged, measures: pd.DataFrame, mark: str) -> Shown:
@@ -144,17 +155,21 @@ def rare_shown(found: Judged, measures: pd.DataFrame, mark: str) -> Shown:
     rows = measures[measures["measure"] == "pr_auc"]
     named = rows["of"].iloc[0]
     share = min(found.labels.mean(), 1 - found.labels.mean())
-    told = "; ".join(
-        f"{r.title}, {r.series}: {r.value:.2f} ({r.low:.2f} to {r.high:.2f}), chance {r.chance:.2f}"
-        for r in rows.itertuples()
-    )
+    words = [f"{told}, chance {chance:.2f}" for told, chance in zip(_words(rows), rows["chance"], strict=True)]
     caption = (
         "Average precision (area under the precision-recall curve) of the rarer class, mean over splits with 95 % "
-        f"patient-bootstrap interval. The rarer class, here {percent(share)} of the samples, are the {named}; for the "
-        "other one, a guess is nearly always right. Chance (dotted, the higher of the judges) is the mean average "
-        "precision of permuted labels, above the share where few have the outcome; the rarer the outcome, the less a "
-        f"high AUC says about the ones that are found. {told}."
+        f"patient-bootstrap interval. The rarer class, here {percent(share)} of the samples, are the {named}. Chance "
+        "(dotted, the higher of the judges) is the mean over permuted labels, above that share where few have the "
+        f"outcome. {ends(rows['value'], words)}."
     )
     rows = rows.assign(chance=rows.groupby("title")["chance"].transform("max"))
     label = f"average precision of the {named}"
-    return Shown(forest(rows, label), caption, f"Dot plot of {label}. {told}.", mark)
+    return Shown(forest(rows, label), caption, f"Dot plot of {label}. {'; '.join(words)}.", mark)
+
+
+def rare_table(measures: pd.DataFrame) -> pd.DataFrame:
+    """Average precision of the rarer class with its interval and chance, one row a model and head."""
+    rows = measures[measures["measure"] == "pr_auc"]
+    words = [_interval(row, 2) for row in rows.to_dict("records")]
+    shown = {"judge": rows["series"], "average precision": words, "chance": rows["chance"], "embedding": rows["title"]}
+    return pd.DataFrame(shown)

@@ -10,13 +10,14 @@ import pandas as pd
 from .. import knn, phantom, statistics
 from ..cohorts import is_phantom
 from ..plots import Several, Shown
-from ..plots.probes import forest, p_words, percent, promises
-from ..plots.several import in_groups, listed
+from ..plots.probes import ends, forest, percent, promises
+from ..plots.several import in_groups
 from ..probes import clinical, linear, null
-from .judging import Judged, bounded
+from .judging import Judged, bounded, difference_words
 
 VOLUME = "volume_ml"
 PAIRED = "paired difference of two embeddings"  # its test, as in null.shares
+AUC = "interval of an AUC, "  # how the names of the other tests begin
 CLINIC, SIZE = "clinical covariates", "tumour volume"
 COLUMNS = {"volume_ml": SIZE, "t_stage": "T stage", "n_stage": "N stage", "m_stage": "M stage", "gender": "sex"}
 
@@ -84,11 +85,8 @@ def clinic_shown(found: Clinic, mark: str) -> Shown | Several:
 
 
 def _clinic_shown(found: Clinic, table: pd.DataFrame, mark: str) -> Shown:
-    told = listed(
-        f"{row.title} adds {row.difference:+z.3f} ({row.low:+z.3f} to {row.high:+z.3f})"
-        for row in found.added.itertuples()
-        if row.title in set(table["title"])
-    )
+    added = found.added[found.added["title"].isin(table["title"])]
+    words = [f"{row.title} {row.difference:+z.3f} ({row.low:+z.3f} to {row.high:+z.3f})" for row in added.itertuples()]
     apart = "; the volume is judged alone" if {"clinical", "volume"} <= set(found.table["features"]) else ""
     names = ", ".join(map(covariate, found.used))
     left_out = "; ".join(f"{covariate(row.column)}: {row.reason}" for row in found.left_out.itertuples())
@@ -97,17 +95,15 @@ def _clinic_shown(found: Clinic, table: pd.DataFrame, mark: str) -> Shown:
         f"({names}{apart}), on embeddings, and on both (the logit of the embedding, out of fold, as one more "
         "covariate). "
         + (f"Left out: {left_out}. " if left_out else "")
-        + f"Differences with 95 % patient-bootstrap intervals: {told}."
+        + f"Gain over the covariates alone with 95 % patient-bootstrap intervals. {ends(added['difference'], words)}."
     )
-    return Shown(forest(bounded(table), "AUC (dotted: chance)"), caption, f"Dot plot of AUC. {told}.", mark)
+    alt = f"Dot plot of AUC. {'; '.join(words)}."
+    return Shown(forest(bounded(table), "AUC (dotted: chance)"), caption, alt, mark)
 
 
 def clinic_table(found: Clinic) -> pd.DataFrame:
     """What each embedding adds, in words."""
-    table = found.added
-    shown = table[["title", "alone", "together"]].rename(columns={"title": "embedding"})
-    shown["difference"] = [f"{r.difference:+z.3f} ({r.low:+z.3f} to {r.high:+z.3f})" for r in table.itertuples()]
-    return shown.assign(**{"p, Holm": table["p_holm"].map(p_words)})
+    return difference_words(found.added.rename(columns={"together": "both"}), ["alone", "both"])
 
 
 def honest(found: Judged, nulls: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame, str]:
@@ -142,9 +138,9 @@ def _null_labels(found: Judged, rows: np.ndarray) -> np.ndarray:
 
 
 def told_shares(shares: pd.DataFrame) -> str:
-    """How often each test found something in outcomes of chance."""
+    """How often each test found something in outcomes of chance, in words after "found in"."""
     return "; ".join(
-        f"{row.test}: {percent(row.share, 1)} ({percent(row.low, 1)} to {percent(row.high, 1)})"
+        f"{percent(row.share, 1)} ({percent(row.low, 1)} to {percent(row.high, 1)}) by the {row.test}"
         for row in shares.itertuples()
     )
 
@@ -158,22 +154,23 @@ def untrue(shares: pd.DataFrame) -> str:
     if broken.empty:
         return ""
     return (
-        f"Warning: the interval of the share lies above the {percent(broken['promised'].iloc[0])} promised for "
-        f"{'; '.join(broken['test'])}: what it finds on this page is weaker evidence than its p or interval says. "
+        f"Warning: more than the promised {percent(broken['promised'].iloc[0])}, with an interval above it, was found "
+        f"by the {'; the '.join(broken['test'])}: what is found so on this page is weaker evidence than its p or "
+        "interval says. "
     )
 
 
 def honest_shown(found: Judged, study: pd.DataFrame, shares: pd.DataFrame, mark: str) -> Shown:
     """How often tests find something where nothing is."""
-    told = told_shares(shares)
-    told = f"{told[0].upper()}{told[1:]}"
-    wider = "; ".join(f"{row.widen:.1f} times, {row.test}" for row in shares.itertuples() if np.isfinite(row.widen))
+    told = f"Something was found in {told_shares(shares)}"
+    known = shares[np.isfinite(shares["widen"])]
+    times = ", ".join(f"{row.widen:.1f} times as wide ({row.test.removeprefix(AUC)})" for row in known.itertuples())
+    wider = f" Intervals of an AUC would leave out 0.5 in 5 % only if they were {times}." if times else ""
     names = " and ".join(found.titles[name] for name in found.models[:2])
     pair = "" if len(found.models) > 1 else " With one embedding there is no difference to test."
     caption = (
-        f"{len(study)} outcomes that have nothing to do with the images (labels dealt out at random between patients), "
-        f"and how often a test of {names} says that they do; 5 % is promised. Intervals of the shares are Wilson's. "
-        f"{told}. {untrue(shares)}How many times as wide an interval would have to be to leave out 0.5 in 5 % only: "
-        f"{wider}.{pair}"
+        f"{len(study)} outcomes that have nothing to do with the images (labels dealt out at random), and how often a "
+        f"test of {names} finds something in them, with Wilson's interval; 5 % is promised. "
+        f"{told}. {untrue(shares).rstrip()}{wider}{pair}"
     )
     return Shown(promises(shares, study["p"]), caption, f"Shares of false findings. {told}.", mark)

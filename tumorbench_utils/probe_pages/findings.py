@@ -106,7 +106,7 @@ def _honest(shares: pd.DataFrame) -> str:
     if shares.empty:
         return ""
     return (
-        "On outcomes of chance, of which 5 % may be found something in, tests find something in: "
+        "A test may find something in 5 % of outcomes of chance. Here something was found in "
         f"{told_shares(shares)}. {untrue(shares)}"
     ).rstrip()
 

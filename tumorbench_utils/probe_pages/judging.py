@@ -11,8 +11,8 @@ import pandas as pd
 
 from .. import annotations, artefacts, embeddings, knn, statistics
 from ..plots import Several, Shown
-from ..plots.probes import forest, p_words
-from ..plots.several import in_groups, listed
+from ..plots.probes import ends, forest, p_words
+from ..plots.several import in_groups
 from ..probes import linear
 from ..statistics import bounded
 
@@ -103,19 +103,17 @@ def _heads_shown(found: Judged, table: pd.DataFrame, mark: str) -> Shown:
     row = pd.DataFrame(
         [(first, "linear probe as released", *theirs)], columns=["title", "series", "value", "low", "high"]
     )
-    told = listed(
-        f"{title}: kNN {rows['value'].iloc[0]:.3f}, linear {rows['value'].iloc[1]:.3f}"
-        for title, rows in table.groupby("title", sort=False)
-    )
+    words = [f"{row.title}, {row.series} {row.value:.3f}" for row in table.itertuples()]
     stopped = int((~found.released.scores["converged"]).sum())
     short = f" (lbfgs stopped short in {stopped} of {len(found.splits)} splits)" if stopped else ""
     caption = (
         "Mean test AUC over ten patient-grouped splits with the corrected 95 % interval. Both judges learn from the "
         f"training part and choose k (1 to {found.k_max}) or C on the validation part. As released: raw features, "
-        f"C = 1, for {first} only{short}: {theirs[0]:.3f}. {told}."
+        f"C = 1, for {first} only{short}: {theirs[0]:.3f}. {ends(table['value'], words)}."
     )
     drawn = pd.concat([table, row]) if first in set(table["title"]) else table
-    return Shown(forest(bounded(drawn), "AUC (dotted: chance)"), caption, f"Dot plot of AUC. {told}.", mark)
+    alt = f"Dot plot of AUC. {'; '.join(words)}."
+    return Shown(forest(bounded(drawn), "AUC (dotted: chance)"), caption, alt, mark)
 
 
 def heads_differences(found: Judged, draws: int, seed: int = 0) -> pd.DataFrame:
@@ -131,10 +129,15 @@ def heads_differences(found: Judged, draws: int, seed: int = 0) -> pd.DataFrame:
 
 
 def heads_words(table: pd.DataFrame) -> pd.DataFrame:
-    """The differences for a page: embedding, kNN, linear probe, difference, p."""
-    shown = table[["title", "kNN", "linear probe"]].rename(columns={"title": "embedding"})
-    shown["difference"] = [f"{r.difference:+z.3f} ({r.low:+z.3f} to {r.high:+z.3f})" for r in table.itertuples()]
-    return shown.assign(**{"p, Holm": table["p_holm"].map(p_words)})
+    """The differences for a page: embedding, difference, p, kNN, linear probe."""
+    return difference_words(table, ["kNN", "linear probe"])
+
+
+def difference_words(table: pd.DataFrame, both: Sequence[str]) -> pd.DataFrame:
+    """Embedding, difference with its interval, Holm's p, and last the columns ``both`` that it is the difference of."""
+    words = [f"{r.difference:+z.3f} ({r.low:+z.3f} to {r.high:+z.3f})" for r in table.itertuples()]
+    shown = {"embedding": table["title"], "difference": words, "p, Holm": table["p_holm"].map(p_words)}
+    return pd.DataFrame(shown | {name: table[name] for name in both})
 
 
 def coverage(found: Judged) -> pd.DataFrame | None:

@@ -12,6 +12,7 @@ import pandas as pd
 from .. import annotations, embeddings
 from ..cohorts import COHORTS
 from ..plots import Several, Shown
+from ..plots.base import counted
 from ..plots.probes import p_words
 from ..plots.several import in_groups, listed
 from ..plots.survival import risk_curves, survival_forest
@@ -242,7 +243,7 @@ def survival_shown(found: Survived, mark: str) -> Shown | Several:
 
 def _survival_shown(found: Survived, rows: pd.DataFrame, mark: str) -> Shown:
     rows_c = rows[rows["measure"] == "c_harrell"]
-    every = listed(f"{row.title}, {WORDS[row.head]}: {_limits(row)}" for row in rows_c.itertuples())
+    every = "; ".join(f"{row.title}, {WORDS[row.head]}: {_limits(row)}" for row in rows_c.itertuples())
     ends = rows_c.loc[[rows_c["value"].idxmax(), rows_c["value"].idxmin()]].itertuples()
     high, low = (f"{_limits(row)} ({row.title}, {WORDS[row.head]})" for row in ends)
     told = f"Harrell's C goes from {low} to {high}" if len(rows_c) > 1 else f"Harrell's C is {high}"
@@ -284,9 +285,14 @@ def risk_groups_shown(found: Survived, mark: str) -> Shown | None:
 
 def _told(groups: RiskGroups) -> str:
     p = f"one-sided log-rank p {'< 0.001' if groups.p < 0.001 else f'= {groups.p:.3f}'}"
-    if not np.isfinite(groups.hazard_ratio):
-        return f"no hazard ratio ({groups.reason}), {p}"
-    return f"hazard ratio {groups.hazard_ratio:.2f} ({groups.low:.2f} to {groups.high:.2f}), {p}"
+    ratio = _ratio(groups)
+    return f"hazard ratio {ratio}, {p}" if ratio else f"no hazard ratio ({groups.reason}), {p}"
+
+
+def _ratio(groups: RiskGroups) -> str:
+    """The hazard ratio with its interval, "" for none."""
+    known = np.isfinite(groups.hazard_ratio)
+    return f"{groups.hazard_ratio:.2f} ({groups.low:.2f} to {groups.high:.2f})" if known else ""
 
 
 def risk_groups_table(found: Survived) -> pd.DataFrame:
@@ -298,9 +304,7 @@ def risk_groups_table(found: Survived) -> pd.DataFrame:
             "groups": parts,
             "patients": int(each.sizes["patients"].sum()),
             "deaths": int(each.sizes["deaths"].sum()),
-            "hazard ratio": each.hazard_ratio,
-            "low": each.low,
-            "high": each.high,
+            "hazard ratio": _ratio(each) or "–",
             "log-rank p, one-sided": each.p,
         }
         for name, both in found.groups.items()
@@ -311,7 +315,8 @@ def risk_groups_table(found: Survived) -> pd.DataFrame:
         some = table["groups"] == parts
         table.loc[some, "p, Holm"] = holm(table.loc[some, "log-rank p, one-sided"])
     ps = [name for name in table if name in ("log-rank p, one-sided", "p, Holm")]
-    return table.assign(**{name: table[name].map(p_words) for name in ps})
+    order = ["embedding", "groups", "hazard ratio", "p, Holm", "log-rank p, one-sided", "patients", "deaths"]
+    return table.assign(**{name: table[name].map(p_words) for name in ps}).reindex(columns=order)
 
 
 def survival_left_out(found: Survived) -> pd.DataFrame:
@@ -368,16 +373,17 @@ def _apart(found: Survived) -> str:
         f"{found.titles[row.name]} ({WORDS[row.head]}) {row.difference:+.2f} ({row.low:+.2f} to {row.high:+.2f})"
         for row in apart.itertuples(index=False)
     )
+    told = f": {names}" if names else ""
     return (
-        f"Of {len(table)} differences in Harrell's C to {first}, {len(apart)} have p < 0.05 after Holm's correction in "
-        f"their head, patients drawn with replacement{': ' + names if names else ''}."
+        f"Harrell's C differs from that of {first} in {len(apart)} of {counted(len(table), 'comparison')} (p < 0.05 "
+        f"with Holm's correction over those of one head, patients drawn with replacement){told}."
     )
 
 
 def _split(found: Survived) -> str:
     told = [f"{found.titles[name]}: no risk groups ({reason})" for name, reason in found.unsplit.items()]
     told += [f"{found.titles[name]}: {_told(both[2])}" for name, both in found.groups.items()]
-    return f"Patients above against below the median Cox risk: {listed(told)}." if told else ""
+    return f"Deaths of patients whose Cox risk is above the median, against the others. {listed(told)}." if told else ""
 
 
 def _failed(found: Survived) -> str:
