@@ -306,7 +306,7 @@ def test_icc_draws_the_histogram_in_the_bands_of_koo_and_li():
         )
         assert_allclose([part.get_data().edges[-1] for part in parts], [0.5, 0.75, 0.9, 1])
         assert_allclose([part.get_data().edges[0] for part in parts[1:]], [0.5, 0.75, 0.9])
-        assert axis.texts[row].get_text() == f"{np.mean(each >= 0.9):.0%}"
+        assert axis.texts[row].get_text() == f"{100 * np.mean(each >= 0.9):.0f} %"
         assert of_colour(axis, book.INK, "|")[row].get_xdata()[0] == np.median(each)
     assert axis.texts[-1].get_text() == "excellent"
     assert legend(figure)[:4] == ["poor: below 0.5", "moderate: from 0.5", "good: from 0.75", "excellent: from 0.9"]
@@ -316,7 +316,7 @@ def test_icc_draws_the_histogram_in_the_bands_of_koo_and_li():
 def test_an_embedding_without_any_icc_keeps_its_row():
     (axis,) = robustness.icc({"constant": np.full(512, np.nan), "b": [0.95]}).axes
     assert axis.get_yticklabels()[0].get_text().replace("\n", " ") == "constant (512 of 512 undefined)"
-    assert [text.get_text() for text in axis.texts] == ["100%", "excellent"]
+    assert [text.get_text() for text in axis.texts] == ["100 %", "excellent"]
 
 
 # Seed jitter
@@ -443,6 +443,20 @@ def test_a_change_without_limits_has_a_mark_and_no_bar_and_an_unknown_one_is_cou
 def test_controls_whose_change_in_auc_is_unknown_have_two_panels():
     assert len(stress.controls(unlabelled(scored(["Astra"]))).axes) == 2
     assert len(stress.controls(scored(["Astra"])).axes) == 3
+
+
+def test_tick_labels_of_three_narrow_panels_keep_apart(monkeypatch):
+    table = scored(["Astra"], CONTROLS[:2])
+    for name, low, high in (("cosine", 0.64, 1.0), ("retrieval", 0.0, 1.0), ("auc_change", -0.57, 0.33)):
+        table[[name, f"{name}_low", f"{name}_high"]] = [[low] * 3, [high] * 3]
+    figure = stress.controls(table)
+    rows = [axis.get_xticklabels() for axis in figure.axes]
+    assert [[label.get_text() for label in row] for row in rows] == [["0.8", "1"], ["0", "0.5", "1"], ["−0.5", "0"]]
+    boxes = {id(text): box for text, box in drawn(figure, monkeypatch)}
+    (_, *starts), (*ends, _) = ([boxes[id(row[at])][side][0] for row in rows] for at, side in ((0, 0), (-1, 1)))
+    assert min(np.subtract(starts, ends)) > 6  # points: about two spaces
+    inside = [boxes[id(label)] for label in rows[2]]
+    assert inside[1][0][0] - inside[0][1][0] > 3
 
 
 def test_stressed_tiles_show_the_slices_in_the_window_as_they_lie():

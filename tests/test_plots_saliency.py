@@ -166,6 +166,19 @@ def test_a_mark_is_in_every_tile_and_the_label_at_the_bar():
     assert {"axial", "coronal", "sagittal"} < set(found)
 
 
+def test_small_values_are_written_in_a_power_of_ten():
+    figure = saliency.planes(HU, MAP * 3e-6 / saliency.top_of(MAP), MASK, (1, 1, 1))
+    figure.draw_without_rendering()
+    found = words(figure)
+    assert "cosine distance of the embedding (10⁻⁶), to the 99th percentile" in found and {"0", "1", "2"} < set(found)
+    assert not [text for text in found if "e-" in text]
+    tiny = MAP * 2.9e-7 / saliency.top_of(MAP)
+    found = words(
+        saliency.grid([row(), row("tiny", saliency=tiny), row("a thousandth", saliency=tiny * 1e-3 / 2.9e-7)])
+    )
+    assert {"0 to 2.9 × 10⁻⁷", "0 to 0.001"} < set(found)
+
+
 def test_the_centre_is_a_voxel_of_the_mask_even_of_a_hollow_one():
     ring = np.zeros((9, 9, 9), bool)
     ring[1:8, 1:8, 4], ring[2:7, 2:7, 4] = True, False

@@ -218,7 +218,7 @@ def test_the_interval_of_the_median_icc_holds_the_value_where_dimensions_are_man
 
 def test_a_good_embedding_is_usable_and_a_noisy_one_weak():
     good = retest.compare(*scans(noise=0.3))
-    assert good.verdict == "usable" and (good.rank == 1).all() and "100% of the retests of 26 patients" in good.reason
+    assert good.verdict == "usable" and (good.rank == 1).all() and "100 % of the retests of 26 patients" in good.reason
     assert retest.compare(*scans(noise=1.2)).verdict == "weak"  # all identified, but the ICC is low
     few = retest.compare(*scans(noise=0.3, d=2))  # the ICC is high, but few are identified
     assert few.verdict == "weak" and quantity(few, "median ICC") > 0.75

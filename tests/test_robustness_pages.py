@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
-from tumorbench_utils import annotations, bank, embeddings, plots, robustness, stress
+from tumorbench_utils import annotations, bank, embeddings, plots, published, robustness, stress
 from tumorbench_utils import robustness_pages as pages
 from tumorbench_utils.models import TEN, Model, Recipe, ready
 from tumorbench_utils.patches import Geometry
@@ -18,7 +18,8 @@ from tumorbench_utils.plots import Several, Shown
 from tumorbench_utils.plots.base import nothing
 from tumorbench_utils.robustness.controls import CONTROLS
 from tumorbench_utils.robustness_pages.readers import Readers, sizes
-from tumorbench_utils.robustness_pages.showing import MOST, in_groups, likeness
+from tumorbench_utils.robustness_pages.showing import MOST, decimals, in_groups, likeness
+from tumorbench_utils.robustness_pages.stressing import TITLES as OF_CONTROLS
 
 torch = pytest.importorskip("torch")
 
@@ -172,6 +173,8 @@ def test_an_embedding_of_two_pairs_is_shown_and_not_judged(tmp_path, twice):
     assert few[[column for column in table if column.endswith((", low", ", high"))]].isna().all()
     cosines, verdicts = (make(table).set_index("embedding") for make in (pages.retest_cosines, pages.retest_verdicts))
     assert cosines.loc["Few, untrained", "within-patient cosine"] == f"{np.mean(within):.3f}"
+    assert list(cosines) == ["gap", "within-patient cosine", "between-patient cosine"]  # a phone shows the first
+    assert list(verdicts) == ["verdict", "separation", "median ICC"]
     assert verdicts.loc["Few, untrained", "verdict"] == "not judged"
     sentences = findings(retest=table, cohort="phantom").splitlines()
     assert sentences[0].startswith("- PHANTOM: Good: **usable** on test and retest. ")
@@ -191,6 +194,10 @@ def test_an_interval_in_words_is_that_of_the_table_and_a_dash_where_nothing_is_k
     assert judged["verdict"].tolist() == table["verdict"].tolist()
     value, low, high = (table.loc[0, f"gap{end}"] for end in ("", ", low", ", high"))
     assert low < value < high and shown["gap"][0] == f"{value:.3f} ({low:.3f} to {high:.3f})"
+    near = table.assign(**{"within-patient cosine": 0.99973, "within-patient cosine, high": 0.999997, "gap": 0.00004})
+    shown = pages.retest_cosines(near)
+    assert shown["within-patient cosine"][0].startswith("0.9997 (") and " to 0.999997)" in shown.iloc[0, 2]
+    assert shown["gap"][0].startswith("0.00004 (")
     assert judged["median ICC"][1] == "–"  # a constant embedding has none
 
 
@@ -233,20 +240,32 @@ def test_the_figures_of_test_and_retest_give_their_numbers(scans):
     good = sum(value >= 0.75 for value in values) / len(values)
     told(
         pages.icc_shown(scans, TITLES, ""),
-        f"Good: median {np.median(values):.2f}, {100 * (good):.0f} % of 5 dimensions",
+        f"Good: median {np.median(values):.2f}, {100 * (good):.0f} % of 5 dimensions good or better;",
     )
+
+
+def test_dimensions_without_an_icc_are_counted(scans):
+    lacking = replace(scans.found["good"], icc=np.append(scans.found["good"].icc, np.nan))
+    shown = pages.icc_shown(replace(scans, found={"good": lacking}), TITLES, "")
+    told(shown, " of 5 dimensions good or better (1 of 6 constant).")
+
+
+def test_the_caption_of_identification_says_where_its_intervals_come_from(scans):
+    words = "by Wilson's method for the share, by bootstrap of patients for the separation"
+    assert words in pages.identification_shown(pages.retest_table(scans, TITLES), "").caption
 
 
 def test_the_published_cosine_stands_beside_ours_and_either_may_lack(scans):
     table = pages.retest_table(scans, TITLES | {"good": TEN.get("ct_fm").title})
     beside = pages.retest_published(table).set_index("embedding")
     assert len(beside) == 12 and {model.title for model in TEN} < set(beside.index)
-    assert beside.loc[TEN.get("fmcib").title, "as published, RIDER"] == 0.990284
+    assert beside.loc[TEN.get("fmcib").title, "as published, RIDER"] == "0.990"
+    assert beside.loc[TEN.get("voco").title, "as published, RIDER"] == "0.999997"
     assert beside.loc[TEN.get("fmcib").title].drop("as published, RIDER").isna().all()
     both, ours = beside.loc[TEN.get("ct_fm").title], beside.loc["Flat"]
-    assert both["as published, RIDER"] == 0.980702 and both["verdict"] == "usable"
-    assert both["this run, same patient"] == table["within-patient cosine"][0] and both["identified"] == 1
-    assert both["this run, other patients"] == table["between-patient cosine"][0]
+    assert both["as published, RIDER"] == "0.981" and both["verdict"] == "usable"
+    assert both["this run, same patient"] == likeness(table["within-patient cosine"][0]) and both["identified"] == 1
+    assert both["this run, other patients"] == likeness(table["between-patient cosine"][0])
     assert pd.isna(ours["as published, RIDER"]) and ours["verdict"] == "useless"
 
 
@@ -462,14 +481,20 @@ def test_trials_that_the_bank_does_not_know_are_an_error(readers):
         (0.9874, "0.987"),
         (-0.25, "-0.250"),
         (0.999, "0.999"),
-        (0.999997, "1 − 3e-06"),
+        (0.999997, "0.999997"),
+        (0.99974, "0.9997"),
+        (1 - 1e-15, "1"),
         (1.0, "1"),
         (np.nan, "nan"),
-        (0.9995, "1 − 0.0005"),
+        (0.9995, "0.9995"),
     ],
 )
-def test_a_cosine_near_one_is_written_by_what_it_lacks(cosine, expected):
+def test_a_cosine_near_one_has_the_decimals_that_tell_it_from_one(cosine, expected):
     assert likeness(cosine) == expected
+
+
+def test_a_small_number_has_the_decimals_that_tell_it_from_nothing():
+    assert [decimals(size) for size in (0, 0.2, 0.0006, -0.0004, 0.00003, np.nan)] == [3, 3, 3, 4, 5, 3]
 
 
 def test_more_than_six_titles_are_drawn_in_two_figures():
@@ -639,7 +664,7 @@ def test_negative_controls_from_patches_are_compared_and_judged(scrambled, sampl
         cosines = [[_cosine([one], [other]) for other in vectors] for one in found.clean]
         assert row.retrieval == np.mean([np.argmax(each) == own for own, each in enumerate(cosines)])
     assert table["control"].tolist() == list(found.vectors)
-    assert table["control_title"].tolist() == [CONTROLS[name] for name in found.vectors]
+    assert table["control_title"].tolist() == [OF_CONTROLS[name] for name in found.vectors]
     assert table["retrieval"][0] == 1 and table["retrieval"][1] < 0.5
     judged = held.table(list(found.vectors), draws=100, seed=3)
     for column in ("auc_change", "auc_change_low", "auc_change_high"):
@@ -647,6 +672,12 @@ def test_negative_controls_from_patches_are_compared_and_judged(scrambled, sampl
     for column in ("auc", "auc_low", "auc_high"):
         assert set(table[f"clean_{column}"]) == {judged[column][0]}
     assert set(table["samples_with_outcome"]) == {24} and table["clean_auc"][0] == pytest.approx(base)
+
+
+def test_controls_have_the_names_of_the_published_ones():
+    assert set(OF_CONTROLS) == set(CONTROLS) and len(set(OF_CONTROLS.values())) == len(CONTROLS)
+    assert published.CONTROLS.items() <= OF_CONTROLS.items()
+    assert OF_CONTROLS["randomized_sampled_full"] == "whole patch resampled"
 
 
 def test_the_caption_of_controls_names_the_embedding(scrambled, samples, monkeypatch):
@@ -679,7 +710,7 @@ def test_a_control_that_destroys_the_signal_is_named_and_one_that_does_not_is_no
     assert table["auc_change_high"][1] < 0 <= table["auc_change_high"][0] and table["clean_auc_low"][0] > 0.5
     words = findings(controls=table)
     assert f"of the held-out AUC of the originals, {table['clean_auc'][0]:.2f} (" in words
-    assert "these controls cost some: Surroundings randomised. Share of samples" in words
+    assert "these controls cost some: surroundings randomised. Share of samples" in words
 
 
 def test_where_the_originals_are_at_chance_no_control_is_said_to_cost_anything(scrambled, samples):
@@ -687,8 +718,20 @@ def test_where_the_originals_are_at_chance_no_control_is_said_to_cost_anything(s
     blind = replace(found, clean=normal(24, 6, seed=11))
     table = pages.scramble_table({"good": blind}, samples, {"good": "Good"}, 200, 3)
     assert table["clean_auc_low"][0] <= 0.5
-    words = findings(controls=table.assign(auc_change_high=-0.1))
-    assert "is not above chance, so that controls have none to lose. Share" in words and "cost some" not in words
+    words = findings(controls=table.assign(auc_change_low=-0.3, auc_change_high=0.1))
+    assert "is not shown to be above chance, so that no change of it can be called a loss. Share" in words
+    assert "cost some" not in words
+
+
+def test_at_chance_a_change_whose_interval_leaves_out_nothing_is_told_with_the_auc_it_leads_to():
+    rows = CONTROL.assign(clean_auc=0.582, clean_auc_low=0.336, auc_change=[-0.246, 0.3], auc_change_low=[-0.496, 0.1])
+    told_of = lambda **more: findings(controls=rows.assign(**more)).partition(" Share")[0]  # noqa: E731
+    start = "- A: the held-out AUC of the originals, 0.58 (0.34 to 0.80), is not shown to be above chance, so that no "
+    start += "change of it can be called a loss."
+    away = "The interval of the change leaves out 0 for tumour shuffled (AUC 0.34)"
+    assert told_of(auc_change_high=[-0.014, 0.5]) == f"{start} {away}, whole patch shuffled (AUC 0.88)."
+    assert told_of(auc_change_high=[-0.014, 0.5], auc_change_low=[-0.496, -0.1]) == f"{start} {away}."
+    assert told_of(auc_change_high=[0.0, 0.5], auc_change_low=[-0.496, 0.0]) == start
 
 
 @pytest.fixture
@@ -842,8 +885,10 @@ CONTROL = pd.DataFrame(
         "title": "A",
         "embedding": "a",
         "control": ["shuffled_roi", "shuffled_full"],
-        "control_title": ["Tumour shuffled", "Whole patch shuffled"],
+        "control_title": ["tumour shuffled", "whole patch shuffled"],
         "retrieval": [0.76, 0.16],
+        "auc_change": [0.004, -0.05],
+        "auc_change_low": [-0.012, -0.0341],
         "auc_change_high": [0.02, -0.01],
         "clean_auc": 0.71,
         "clean_auc_low": 0.62,
@@ -874,11 +919,12 @@ def test_sentences_give_the_numbers_of_the_tables_and_each_bears_its_own_mark():
         "+0.02).",
         f"- {mine}: A: the perturbation that changes most held-out decisions is noise (50 HU): 29 % of 24, at a cosine "
         "similarity to the clean patch of 0.912.",
-        f"- {mine}: A: of the held-out AUC of the originals, 0.71 (0.62 to 0.80), these controls cost some: Whole "
-        "patch shuffled. Share of samples whose original has its own control nearest: Tumour shuffled 76 %, Whole "
+        f"- {mine}: A: of the held-out AUC of the originals, 0.71 (0.62 to 0.80), these controls cost some: whole "
+        "patch shuffled. Share of samples whose original has its own control nearest: tumour shuffled 76 %, whole "
         "patch shuffled 16 %.",
-        f"- {mine}: FMCIB: no control costs any of the held-out AUC of the originals, 0.71 (0.62 to 0.80). "
-        "Share of samples whose original has its own control nearest: Tumour shuffled 76 %, Whole patch shuffled 16 %.",
+        f"- {mine}: FMCIB: no control is shown to cost any of the held-out AUC of the originals, 0.71 (0.62 to 0.80); "
+        "a loss of up to 0.034 cannot be excluded. Share of samples whose original has its own control nearest: tumour "
+        "shuffled 76 %, whole patch shuffled 16 %.",
     ]
     assert findings(COHORT, dose=DOSE).splitlines()[1].startswith("- UNTRAINED: B, untrained: ")
 
@@ -889,8 +935,13 @@ def test_no_change_is_not_told_of_the_clean_patch():
 
 
 def test_an_interval_that_is_not_known_is_no_loss():
-    words = findings(controls=CONTROL.assign(auc_change_high=np.nan))
-    assert "no control costs any of the held-out AUC" in words
+    words = findings(controls=CONTROL.assign(auc_change_low=np.nan, auc_change_high=np.nan))
+    assert "no control is shown to cost any of the held-out AUC of the originals, 0.71 (0.62 to 0.80). Share" in words
+
+
+def test_a_loss_is_called_excluded_only_by_intervals_that_do():
+    words = findings(controls=CONTROL.assign(auc_change_low=[0.0, 0.01], auc_change_high=0.2))
+    assert "of the originals, 0.71 (0.62 to 0.80). Share" in words and "cannot be excluded" not in words
 
 
 def test_a_kappa_that_is_undefined_is_said_to_be():
@@ -908,8 +959,8 @@ def test_sentences_of_real_tables_give_their_numbers(shaken, scrambled, samples)
     assert f"{worst['cosine']:.3f}" in first and worst["size"] > 0
     row = scramble.iloc[0]
     reach = f"{row.clean_auc:.2f} ({row.clean_auc_low:.2f} to {row.clean_auc_high:.2f})"
-    assert second.startswith(f"- Good: the held-out AUC of the originals, {reach}, is not above chance")
-    assert f"Tumour shuffled {100 * (scramble['retrieval'][0]):.0f} %" in second
+    assert second.startswith(f"- Good: the held-out AUC of the originals, {reach}, is not shown to be above chance")
+    assert f"tumour shuffled {100 * (scramble['retrieval'][0]):.0f} %" in second
 
 
 def test_a_page_with_nothing_says_so():
@@ -952,7 +1003,7 @@ def test_the_tidy_table_has_a_row_a_number_with_its_condition(saved):
     assert (
         values["jitter", "mine", "kappa"] == pytest.approx(0.65) and values["jitter", "theirs", "finds itself"] == 0.5
     )
-    counted = {"retest": 3 * 19, "dose": 5 * 10, "responses": 3 * 3, "controls": 2 * 5, "jitter": 4}
+    counted = {"retest": 3 * 19, "dose": 5 * 10, "responses": 3 * 3, "controls": 2 * 7, "jitter": 4}
     assert tidy["part"].value_counts().to_dict() == counted
 
 

@@ -334,6 +334,10 @@ def test_times_are_means_of_the_maps_drawn_now(trained):
     assert list(found) == ["encoder", "cohort", "method", "maps", "seconds a map", "patches a map"]
     assert found.iloc[0].tolist() == [trained.name, "lung_ct", "occlusion", 3, 3.0, 25]
     assert found.iloc[1, 1:4].tolist() == ["phantom", "gradients", 1] and found.iloc[1, 4:].isna().all()
+    shown = pages.times_shown([mapped("lung_ct", trained, rows), mapped("phantom", trained, phantom)])
+    assert list(shown) == ["cohort", "map", "maps", "seconds each", "passes each"]
+    assert shown.iloc[1, :3].tolist() == [COHORTS.get("phantom").title, "Small: integrated gradients", 1]
+    assert list(pages.times_shown([mapped("phantom", trained, phantom)])) == ["cohort", "map", "maps"]  # none was drawn
     assert pages.times([]).empty and pages.times([mapped("lung_ct", trained, [])]).empty
 
 
@@ -364,6 +368,11 @@ def test_what_could_not_be_drawn_is_listed_for_every_encoder(run, drawn):
         ["lung_ct", name, "collapsed.benchmark.untrained"] for name in ("a1", "b1")
     ]
     assert len(found) == 4 and found["reason"].str.contains("in all 192|nothing to explain").all()
+    shown = pages.lost_shown(found, [*drawn, *collapsed])
+    assert list(shown)[:3] == ["cohort", "sample_id", "reason"]  # by cohort, a phone shows the next two
+    assert shown["reason"].tolist() == found["reason"].tolist() and set(shown["cohort"]) <= {
+        each.title for each in COHORTS
+    }
     assert list(pages.left_out(drawn)) == list(found) and pages.left_out([]).empty
 
 
@@ -447,10 +456,11 @@ def test_focus_is_shown_with_its_figures(summary, judged):
     assert "mass within 7 mm" in pages.focus_shown(summary, "", margin_mm=7.0).svg
     wide = summary.set_index(["model", "measure"])["value"]
     for model in summary["model"].unique():
-        inside, expected = wide[model, "mass_inside"], wide[model, "mass_expected"]
-        assert f"{model}: {inside:.1%} of the map inside the tumour, {expected:.1%} by volume" in caption
-        middle, bright = wide[model, "mass_inside_centre"], wide[model, "mass_inside_brightness"]
-        assert f"by volume, {middle:.1%} of a map of the middle, {bright:.1%} of brightness" in caption
+        names = ("mass_inside", "mass_expected", "mass_inside_centre", "mass_inside_brightness")
+        inside, expected, middle, bright = (f"{100 * wide[model, name]:.1f} %" for name in names)
+        assert f"{model[1:]}: {inside} of the map inside the tumour, {expected} by volume" in caption
+        assert f"by volume, {middle} of a map of the middle, {bright} of brightness" in caption
+    assert re.search(r"different cases\. Trained, (occlusion|integrated gradients): ", caption)
 
 
 def test_mean_saliency_by_hu_is_shown_for_all_cases(cases):
@@ -479,7 +489,7 @@ def test_the_sanity_check_is_shown_with_its_medians(alike):
     for title, method in zip(TITLES, BOTH, strict=True):
         rows = alike[alike["method"] == method]
         told = f"{title}: median rank correlation {rows['spearman'].median():.2f}, common top tenth "
-        assert f"{told}{rows['top_overlap'].median():.0%}" in caption
+        assert f"{told[1:]}{100 * rows['top_overlap'].median():.0f} %" in caption
 
 
 # What the page says
@@ -510,9 +520,10 @@ def test_findings_tell_the_numbers_of_the_tables(summary, alike, deleted, judged
             )
             assert f"AUC {mine['auc']:.2f}; a map of the middle has {mine['auc_centre']:.2f}, brightness" in line
             assert f"Rank correlation with HU {mine['hu_spearman']:+.2f}" in line
-            assert f"{mine['bright_mass']:.1%} on bright voxels outside ({mine['bright_expected']:.1%} by" in line
+            bright, volume = (f"{100 * mine[name]:.1f} %" for name in ("bright_mass", "bright_expected"))
+            assert f"{bright} on bright voxels outside ({volume} by volume)" in line
             blind = max(mine["auc_centre"], mine["auc_brightness"])
-            assert ("no better than these two" in line) == (mine["auc"] <= blind)
+            assert ("not better than" in line) == (round(mine["auc"], 2) <= round(blind, 2))
     assert lines[-1] == f"- {len(lost)} maps could not be made or measured; the reasons are above."
 
 
@@ -536,16 +547,30 @@ def said(table):
             [0.97, 0.97],
             0.99,
             0.91,
-            "AUC 0.97; a map of the middle has 0.99, brightness 0.91: by AUC no better than these two.",
+            "AUC 0.97; a map of the middle has 0.99, brightness 0.91: by AUC better than brightness in 2 of 2 cases, "
+            "not better than a map of the middle.",
         ),
-        ([0.97, 0.97], 0.91, 0.99, "no better than these two."),
-        ([0.9, 0.9], 0.9, 0.8, "no better than these two."),
+        (
+            [0.97, 0.9],
+            0.91,
+            0.99,
+            "by AUC better than a map of the middle in 1 of 2 cases, not better than brightness.",
+        ),
+        ([0.9, 0.9], 0.9, 0.95, "by AUC not better than a map of the middle or brightness."),
+        (
+            [0.904],
+            0.896,
+            0.95,
+            "AUC 0.90; a map of the middle has 0.90, brightness 0.95: by AUC not better than a map of",
+        ),
         ([0.99, 0.85], 0.9, 0.8, "better than both in 1 of 2 cases."),
         ([0.95], 0.9, 0.8, "better than both in 1 of 1 case."),
-        ([0.95, 0.95], 0.9, np.nan, "better than both in 2 of 2 cases."),
+        ([0.95, 0.95], 0.9, np.nan, "by AUC better than a map of the middle in 2 of 2 cases."),
+        ([0.85], 0.9, np.nan, "by AUC not better than a map of the middle."),
+        ([0.85], np.nan, np.nan, "by AUC not held against these."),
     ],
 )
-def test_findings_compare_with_the_better_of_the_blind_maps(aucs, centre, brightness, verdict):
+def test_findings_name_the_blind_maps_that_the_maps_are_better_than(aucs, centre, brightness, verdict):
     assert verdict in said(scored(aucs, centre, brightness))
 
 
@@ -624,9 +649,9 @@ def test_deletion_is_told_by_cohort_with_its_mark(cases, twins):
 @pytest.mark.parametrize(
     ("errors", "words"),
     [
-        ([0.01, 0.05], "- Integrated gradients miss the sum they should have by 5.0% at most, in 2 maps."),
+        ([0.01, 0.05], "- Integrated gradients miss the sum they should have by 5.0 % at most, in 2 maps."),
         ([0.01, 0.2, 0.07], "- **Warning**: integrated gradients of 2 of 3 maps miss the sum they should have by more "
-         "than 5%, at most by 20.0%"),
+         "than 5 %, at most by 20.0 %"),
     ],
 )  # fmt: skip
 def test_the_error_of_integrated_gradients_is_told_and_warned_of(errors, words, cases):

@@ -143,8 +143,13 @@ def _logarithmic(axis: Axes, values: np.ndarray) -> None:
 
 
 def _power(value: float, _: int | None = None) -> str:
-    """0.01, but 10⁻⁵: without mathematical text, which a page's own font does not have."""
-    return f"{value:g}" if value > 5e-4 else "10" + str(round(np.log10(value))).translate(RAISED)
+    """0.01, but 10⁻⁵."""
+    return f"{value:g}" if value > 5e-4 else power_of_ten(round(np.log10(value)))
+
+
+def power_of_ten(exponent: int) -> str:
+    """10⁻⁵: without mathematical text, which a page's own font does not have."""
+    return "10" + str(exponent).translate(RAISED)
 
 
 def identification(table: pd.DataFrame, chance: float) -> Figure:
@@ -213,7 +218,7 @@ def icc(by_model: Mapping[str, Sequence[float]]) -> Figure:
                 sides = edges[some[0] : some[-1] + 2]
                 axis.stairs(foot - tops[some], sides, baseline=foot, fill=True, color=shade, linewidth=0)
             axis.plot(np.median(values), foot - (high - 0.1) / 2, "|", color=INK, markersize=14, markeredgewidth=1.6)
-            share = f"{(values >= BANDS['good']).mean():.0%}"
+            share = f"{100 * (values >= BANDS['good']).mean():.0f} %"
             axis.annotate(share, (1.04, place), xycoords=("axes fraction", "data"), va="center", fontsize=SMALL,
                           annotation_clip=False)  # fmt: skip
         axis.annotate("excellent", (1.04, 1), (0, 3), xycoords="axes fraction", textcoords="offset points",

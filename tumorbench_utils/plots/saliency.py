@@ -6,6 +6,7 @@ their 99th percentile; of a signed map give the absolute values, since what is b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -15,10 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from .base import INK, OURS, POINTS, SECOND, STYLE, WIDTH, canvas, counted, nothing, sheet, wrap
 from .extraction import DISPLAY, SMALL, turned
+from .robustness import STEPS, power_of_ten
 from .slices import OUTLINE, TEXT, _scale_bar
 
 WINDOW = (40, 400)  # HU, centre and width: soft tissue
@@ -109,11 +111,18 @@ def planes(
                 _mark(tile, mark)
                 left += across_mm + GAP
         place = figure.add_axes((0.06, 1 - (2 * height + GAP + BAR) / whole, 0.88, BAR / whole))
-        bar = _colour_bar(figure, place, top, f"{label}, to the {PERCENTILE}th percentile")
-        bar.locator = MaxNLocator(5)
-        bar.formatter = "{x:.3g}"
+        power = _power(top)
+        unit = f" ({power_of_ten(power)})" if power else ""
+        bar = _colour_bar(figure, place, top, f"{label}{unit}, to the {PERCENTILE}th percentile")
+        bar.locator = MaxNLocator(5, steps=STEPS)
+        bar.formatter = FuncFormatter(lambda value, _: f"{value / 10**power:.3g}")
         bar.update_ticks()
     return figure
+
+
+def _power(top: float) -> int:
+    """The power of ten in which values to ``top`` are written: 0 down to a thousandth, else that of ``top``."""
+    return 0 if top >= 1e-3 else math.floor(math.log10(top))
 
 
 def _tile(
@@ -205,7 +214,11 @@ def grid(
 
 
 def _grid_tile(row: Mapping) -> str:
-    return "no map" if row["saliency"] is None else f"0 to {top_of(row['saliency']):.2g}"
+    if row["saliency"] is None:
+        return "no map"
+    top = top_of(row["saliency"])
+    power = _power(top)
+    return f"0 to {top / 10**power:.2g}" + (f" × {power_of_ten(power)}" if power else "")
 
 
 def _axial(tile: Axes, row: Mapping, field: float, window: tuple[float, float]) -> None:

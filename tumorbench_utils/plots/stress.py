@@ -19,6 +19,8 @@ SKY = "#56B4E9"
 COLOURS = (OURS, SECOND, CONTROL, MUTED, SKY, INK)
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 SHAPES = ("o", "s", "^", "D", "v", "P")
+ROOM = 8  # characters of all labels of a narrow panel: of more, the first and the last tick stay
+SIDE = 0.15  # of the width of a narrow panel: a label centred there would reach beyond it
 CLEAN = {"color": INK, "linestyle": ":", "linewidth": 1}
 
 
@@ -144,8 +146,24 @@ def controls(table: pd.DataFrame) -> Figure:
         for axis in axes[2:]:
             axis.axvline(0, **CLEAN)
             axis.set_xlabel("difference")
+        if len(panels) > 2:
+            for axis in axes:
+                _keep_inside(axis)
         _legend(figure)
     return figure
+
+
+def _keep_inside(axis: Axes) -> None:
+    """Labels of ticks near the sides of a narrow panel reach inwards, so that they do not meet those of the next."""
+    low, high = axis.get_xlim()
+    ticks = [tick for tick in axis.get_xticks() if low <= tick <= high]
+    words = [f"{tick:g}".replace("-", "−") for tick in ticks]
+    if sum(map(len, words)) > ROOM:
+        ticks, words = ([some[0], some[-1]] for some in (ticks, words))
+    axis.set_xticks(ticks, words)
+    for label, tick in zip(axis.get_xticklabels(), ticks, strict=True):
+        place = (tick - low) / (high - low)
+        label.set_horizontalalignment("left" if place < SIDE else "right" if place > 1 - SIDE else "center")
 
 
 def changes(table: pd.DataFrame) -> Figure:

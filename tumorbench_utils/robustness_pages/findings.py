@@ -99,17 +99,28 @@ def _control(rows: pd.DataFrame) -> str:
 
 
 def _lost(rows: pd.DataFrame) -> str:
-    """Which controls cost AUC; none can where there is none to lose."""
+    """Which controls are shown to cost AUC, or how much they may; none where there may be none to lose."""
     clean = rows.iloc[0]
     if np.isnan(clean["clean_auc"]):
         return "no AUC could be had."
     reach = f"{clean['clean_auc']:.2f} ({clean['clean_auc_low']:.2f} to {clean['clean_auc_high']:.2f})"
     if clean["clean_auc_low"] <= plots.CHANCE:
-        return f"the held-out AUC of the originals, {reach}, is not above chance, so that controls have none to lose."
+        words = (
+            f"the held-out AUC of the originals, {reach}, is not shown to be above chance, so that no change of it can "
+            "be called a loss."
+        )
+        away = [
+            f"{row.control_title} (AUC {row.clean_auc + row.auc_change:.2f})"
+            for row in rows.itertuples()
+            if row.auc_change_high < 0 or row.auc_change_low > 0
+        ]
+        return f"{words} The interval of the change leaves out 0 for {', '.join(away)}." if away else words
     lost = [row.control_title for row in rows.itertuples() if row.auc_change_high < 0]
-    if not lost:
-        return f"no control costs any of the held-out AUC of the originals, {reach}."
-    return f"of the held-out AUC of the originals, {reach}, these controls cost some: {', '.join(lost)}."
+    if lost:
+        return f"of the held-out AUC of the originals, {reach}, these controls cost some: {', '.join(lost)}."
+    least = rows["auc_change_low"].min()
+    excluded = f"; a loss of up to {-least:.3f} cannot be excluded" if least < 0 else ""
+    return f"no control is shown to cost any of the held-out AUC of the originals, {reach}{excluded}."
 
 
 def save(

@@ -14,7 +14,7 @@ from ..models import TEN
 from ..plots import Shown
 from ..plots.probes import percent
 from ..robustness.retest import GOOD
-from .showing import likeness
+from .showing import decimals, likeness
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def identification_shown(table: pd.DataFrame, marked: str) -> Shown:
     )
     caption = (
         "Share of patients whose own retest scan is the most similar of all (identification), and how often it is more "
-        "similar than another patient's (separation), with 95 % intervals: Wilson's of the rate, of the separation a "
-        f"patient bootstrap's. Dotted: chance. {told}."
+        "similar than another patient's (separation), with 95 % intervals: by Wilson's method for the share, by "
+        f"bootstrap of patients for the separation. Dotted: chance. {told}."
     )
     figure = plots.identification(drawn, 1 / max(table["patients"].max(), 1))
     return Shown(figure, caption, f"Dot plot of identification rates. {told}.", marked)
@@ -108,7 +108,7 @@ def icc_shown(found: Retested, titles: Mapping[str, str], marked: str) -> Shown:
     values = {title: each.icc[np.isfinite(each.icc)] for title, each in judged.items()}
     told = "; ".join(
         f"{title}: median {np.median(each):.2f}, {percent(np.mean(each >= GOOD))} of {len(each):,} dimensions good or "
-        "better"
+        f"better{_constant(judged[title].icc)}"
         if len(each)
         else f"{title}: every dimension is constant"
         for title, each in values.items()
@@ -120,15 +120,23 @@ def icc_shown(found: Retested, titles: Mapping[str, str], marked: str) -> Shown:
     return Shown(plots.icc(values), caption, f"Distribution of ICC by embedding. {told}.", marked)
 
 
+def _constant(icc: np.ndarray) -> str:
+    """That some of the dimensions have no ICC, in words."""
+    lost = int((~np.isfinite(icc)).sum())
+    return f" ({lost:,} of {len(icc):,} constant)" if lost else ""
+
+
 def retest_cosines(table: pd.DataFrame) -> pd.DataFrame:
-    """The cosines of :func:`retest_table` with their intervals, in words, one row an embedding."""
-    return _intervals(table, ("within-patient cosine", "between-patient cosine", "gap"))
+    """The gap of the cosines of :func:`retest_table`, and these, with their intervals, in words, a row an embedding."""
+    return _intervals(table, ("gap", "within-patient cosine", "between-patient cosine"))
 
 
 def retest_verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """Separation and median ICC of :func:`retest_table` with intervals, in words, and the verdict: a table of its own,
+    """The verdict, separation and median ICC of :func:`retest_table`, with intervals, in words: a table of its own,
     since all columns side by side are wider than a page."""
-    return _intervals(table, ("separation", "median ICC")).assign(verdict=table["verdict"])
+    shown = _intervals(table, ("separation", "median ICC"))
+    shown.insert(1, "verdict", table["verdict"])
+    return shown
 
 
 def _intervals(table: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
@@ -140,7 +148,8 @@ def _interval(row: pd.Series, quantity: str) -> str:
     value, low, high = (row[name] for name in (quantity, f"{quantity}, low", f"{quantity}, high"))
     if not np.isfinite(value):
         return "–"
-    return f"{value:z.3f}" + (f" ({low:z.3f} to {high:z.3f})" if np.isfinite(low) else "")
+    written = likeness if quantity.endswith("cosine") else lambda number: f"{number:z.{decimals(number)}f}"
+    return written(value) + (f" ({written(low)} to {written(high)})" if np.isfinite(low) else "")
 
 
 def retest_published(table: pd.DataFrame | None) -> pd.DataFrame:
@@ -158,4 +167,6 @@ def retest_published(table: pd.DataFrame | None) -> pd.DataFrame:
     }
     ours = pd.DataFrame(columns=["title", *columns]) if table is None else table[["title", *columns]]
     ours = ours.rename(columns={"title": "embedding", **columns})
-    return study.merge(ours, "outer", on="embedding", sort=False)
+    beside = study.merge(ours, "outer", on="embedding", sort=False)
+    cosines = [name for name in beside if name not in ("embedding", "identified", "verdict")]
+    return beside.assign(**{name: beside[name].map(likeness, na_action="ignore") for name in cosines})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 
 from ..plots import Several, Shown
 
+ROUNDING = 1e-12  # of a cosine: closer to 1 is 1
 MOST = 6  # lines in one figure that can be told apart
 
 
@@ -33,6 +35,10 @@ def perturbation(row: pd.Series) -> str:
 
 
 def likeness(cosine: float) -> str:
-    """A cosine similarity in words: three decimals, and if these would say 1.000 how far it is below 1."""
-    below = 1 - cosine
-    return f"{cosine:z.3f}" if not below < 5e-4 else f"1 − {below:.1g}" if below > 0 else "1"
+    """A cosine similarity: three decimals, or as many as it takes to be told from 1."""
+    return "1" if 1 - cosine < ROUNDING else f"{cosine:z.{decimals(1 - cosine)}f}"
+
+
+def decimals(size: float) -> int:
+    """How many decimals a number takes not to be written as 0: three at least."""
+    return 3 if not 0 < abs(size) < 5e-4 else int(np.ceil(-np.log10(abs(size))))

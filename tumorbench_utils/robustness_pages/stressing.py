@@ -18,6 +18,7 @@ from ..robustness.perturbations import PERTURBATIONS
 from ..robustness.perturbations import perturbed as change
 from .showing import in_groups, largest, likeness, perturbation
 
+TITLES = {name: title.lower().replace("sampled", "resampled") for name, title in CONTROLS.items()}  # as published
 LUNG = (-600, 1500)  # HU, centre and width: that of the montage of curation
 
 
@@ -143,7 +144,7 @@ def scramble_table(
     if not parts:
         return pd.DataFrame()
     table = pd.concat(parts, ignore_index=True)
-    return table.assign(control_title=table["control"].map(CONTROLS))
+    return table.assign(control_title=table["control"].map(TITLES))
 
 
 def _compared(

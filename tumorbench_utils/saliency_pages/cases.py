@@ -182,17 +182,18 @@ def times(found: Sequence[Mapped]) -> pd.DataFrame:
 
 
 def times_shown(found: Sequence[Mapped]) -> pd.DataFrame:
-    """:func:`times` as a page shows it: a row a kind of map, under titles, what one costs before how many there are."""
+    """:func:`times` as a page shows it, under titles: cohort, map, maps, and what one costs if any was drawn now."""
     table = entitled(times(found), found)
-    return pd.DataFrame(
+    shown = pd.DataFrame(
         {
+            "cohort": table["cohort"],
             "map": table["encoder"] + ": " + table["method"],
+            "maps": table["maps"],
             "seconds each": table["seconds a map"].astype(float),
             "passes each": table["patches a map"].astype(float).round().astype("Int64"),
-            "maps": table["maps"],
-            "cohort": table["cohort"],
         }
     )
+    return shown.dropna(axis="columns", how="all")
 
 
 def entitled(table: pd.DataFrame, found: Sequence[Mapped]) -> pd.DataFrame:
@@ -207,6 +208,11 @@ def left_out(found: Sequence[Mapped]) -> pd.DataFrame:
     """Maps that were asked for and could not be had of any encoder: cohort, sample_id, encoder, method, reason."""
     lists = [each.drawn.excluded.assign(cohort=each.cohort, encoder=each.encoder.name) for each in found]
     return pd.concat([pd.DataFrame(columns=LOST), *(each[LOST] for each in lists if len(each))], ignore_index=True)
+
+
+def lost_shown(lost: pd.DataFrame, found: Sequence[Mapped]) -> pd.DataFrame:
+    """What could not be had (:data:`LOST`) as a page shows it, under titles, the reason beside the sample."""
+    return entitled(lost, found)[["cohort", "sample_id", "reason", "encoder", "method"]]
 
 
 def inputs(found: Sequence[Mapped], judged: Sequence[Case]) -> dict[str, str]:

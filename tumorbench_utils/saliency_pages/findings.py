@@ -10,12 +10,14 @@ import pandas as pd
 from .. import maps, saliency
 from ..cohorts import COHORTS, is_phantom
 from ..plots.base import counted
+from ..plots.probes import percent
 from .cases import TITLES, Case
 from .measures import Curves, paired
 
 ALIKE, APART = 0.8, 0.2  # rank correlation of maps of trained and random weights: alike from the one on, else in part
 INCOMPLETE = 0.05  # of what integrated gradients should sum to
 SINGLY = 4  # cases whose values a sentence lists
+BLIND = {"centre": "a map of the middle", "brightness": "brightness"}
 STUDY = (12, 0.25, "gaussian")  # size, overlap and fill of the study's released code
 
 
@@ -71,8 +73,8 @@ def _focused(table: pd.DataFrame, judged: pd.DataFrame) -> list[str]:
             f"of the patch {mean['enrichment_centre']:.1f}, brightness {mean['enrichment_brightness']:.1f}). "
             f"AUC {mean['auc']:.2f}; a map of the middle has {mean['auc_centre']:.2f}, brightness "
             f"{mean['auc_brightness']:.2f}: {_verdict(own)}. Rank correlation with HU {mean['hu_spearman']:+.2f} "
-            f"({_spread(value.loc['hu_spearman'], own['hu_spearman'], '+.2f')}); {mean['bright_mass']:.1%} on bright "
-            f"voxels outside ({mean['bright_expected']:.1%} by volume)."
+            f"({_spread(value.loc['hu_spearman'], own['hu_spearman'], '+.2f')}); {percent(mean['bright_mass'], 1)} on "
+            f"bright voxels outside ({percent(mean['bright_expected'], 1)} by volume)."
         )
     return lines
 
@@ -91,12 +93,17 @@ def _spread(row: pd.Series, values: pd.Series, form: str) -> str:
 
 
 def _verdict(own: pd.DataFrame) -> str:
-    """Whether the AUC of the maps is above that of the better of the maps that saw no model."""
-    blind = [f"auc_{name}" for name in saliency.BLIND]
-    if not own["auc"].mean() > own[blind].mean().max():
-        return "by AUC no better than these two"
-    better = int((own["auc"] > own[blind].max(axis=1)).sum())
-    return f"by AUC better than both in {better} of {counted(len(own), 'case')}"
+    """Which of the maps that saw no model have a lower mean AUC, as it is printed, and in how many of the cases."""
+    auc, blind = own["auc"], own[[f"auc_{name}" for name in saliency.BLIND]].set_axis(list(saliency.BLIND), axis=1)
+    means = blind.mean().dropna().round(2)
+    lower = means.index[means < round(auc.mean(), 2)]
+    others = " or ".join(BLIND[name] for name in means.index.difference(lower, sort=False))
+    if lower.empty:
+        return f"by AUC not better than {others}" if others else "by AUC not held against these"
+    names = "both" if len(lower) == len(saliency.BLIND) else BLIND[lower[0]]
+    better = int((auc > blind[lower].max(axis=1)).sum())
+    words = f"by AUC better than {names} in {better} of {counted(len(own), 'case')}"
+    return f"{words}, not better than {others}" if others else words
 
 
 def _against_untrained(judged: pd.DataFrame) -> list[str]:
@@ -142,10 +149,10 @@ def _complete(cases: Sequence[Case]) -> list[str]:
     wrong = sum(error > INCOMPLETE for error in errors)
     if not wrong:
         return [
-            f"- Integrated gradients miss the sum they should have by {max(errors):.1%} at most, in "
+            f"- Integrated gradients miss the sum they should have by {percent(max(errors), 1)} at most, in "
             f"{counted(len(errors), 'map')}."
         ]
     return [
         f"- **Warning**: integrated gradients of {wrong} of {counted(len(errors), 'map')} miss the sum they should "
-        f"have by more than {INCOMPLETE:.0%}, at most by {max(errors):.1%}; more `steps` make it less."
+        f"have by more than {percent(INCOMPLETE)}, at most by {percent(max(errors), 1)}; more `steps` make it less."
     ]

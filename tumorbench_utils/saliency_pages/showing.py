@@ -9,6 +9,7 @@ import pandas as pd
 from .. import plots, saliency
 from ..plots import Shown
 from ..plots.base import counted
+from ..plots.probes import percent
 from .cases import LABELS, TITLES, Case, marked
 from .measures import Curves, row_of
 
@@ -20,7 +21,7 @@ def planes_shown(case: Case, method: str) -> Shown:
     figure = plots.planes(case.hu, case.maps[method], case.mask, case.spacing, mark=case.mark, label=LABELS[method])
     outline = "; line: outline of the tumour" if case.mask is not None else ""
     caption = (
-        f"{case.title}, {TITLES[method]} on {case.sample_id}: CT at 40 / 400 HU, and the map over it{outline}. Colours "
+        f"{case.title}, {TITLES[method]} on {case.sample_id}: CT at 40 ± 200 HU, and the map over it{outline}. Colours "
         "end at the 99th percentile of the map."
     )
     alt = f"Three planes through the tumour {case.sample_id}, above the CT, below the {TITLES[method]} map over it."
@@ -71,7 +72,7 @@ def focus_shown(table: pd.DataFrame, mark: str, judged: pd.DataFrame | None = No
         "Is it the tumour? Means over cases, with 95 % patient bootstrap intervals where there are "
         f"{saliency.FEWEST} patients or more, else with every case as a small dot. Held against them on the same "
         "cases: what volume gives (bar), and what two maps that saw no model have, a map of the middle of the patch "
-        f"(cross) and the brightness of the CT (square). Rows may have different cases. {told}."
+        f"(cross) and the brightness of the CT (square). Rows may have different cases. {told[:1].upper()}{told[1:]}."
     )
     cases = None
     if judged is not None and len(judged):
@@ -87,8 +88,8 @@ def _inside(name: str, rows: pd.DataFrame) -> str:
     )
     own, volume, centre, brightness = value
     return (
-        f"{name}: {own:.1%} of the map inside the tumour, {volume:.1%} by volume, {centre:.1%} of a map of the middle, "
-        f"{brightness:.1%} of brightness"
+        f"{name}: {percent(own, 1)} of the map inside the tumour, {percent(volume, 1)} by volume, {percent(centre, 1)} "
+        f"of a map of the middle, {percent(brightness, 1)} of brightness"
     )
 
 
@@ -128,12 +129,12 @@ def sanity_shown(table: pd.DataFrame, mark: str) -> Shown:
     """Whether the map changes when what was learnt is taken away."""
     told = "; ".join(
         f"{TITLES[method]}: median rank correlation {rows['spearman'].median():.2f}, common top tenth "
-        f"{rows['top_overlap'].median():.0%}"
+        f"{percent(rows['top_overlap'].median())}"
         for method, rows in (table.groupby("method", sort=False) if len(table) else ())
     )
     caption = (
         "The same patch, mapped with trained and with random weights of one seed (Adebayo et al. 2018): a map that "
-        f"hardly changes shows the image or the architecture, not what was learnt. {told}."
+        f"hardly changes shows the image or the architecture, not what was learnt. {told[:1].upper()}{told[1:]}."
     )
     rows = table.assign(method=table["method"].map(TITLES)) if len(table) else table
     return Shown(plots.sanity(rows), caption, f"Dots. {told}.", mark)
