@@ -104,6 +104,12 @@ def test_no_two_chapters_number_the_same_formula():
         assert set(re.findall(r"\{eq\}`([\w-]+)`", text)) <= set(labels), name
 
 
+def test_no_line_of_prose_is_taken_for_a_comment():
+    code = re.compile(r"^ *```(?:\{code-block\} *)?\w+\n.*?^ *```$", re.MULTILINE | re.DOTALL)
+    lost = {name: re.findall(r"^\s*%.*", code.sub("", text), re.MULTILINE) for name, text in CHAPTERS.items()}
+    assert {name: lines for name, lines in lost.items() if lines} == {}  # MyST leaves out a line that begins with %
+
+
 def functions_of(room):
     """Public functions of a room by name: those of the room itself, and those of the modules that it names."""
     own = {}

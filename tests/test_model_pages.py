@@ -77,7 +77,7 @@ def test_a_patch_is_shown_as_fed_and_in_hu_with_its_field(run, encoder):
     assert "patch of lung1, 48 × 48 × 48 mm along SPL" in shown.caption and "outline of the mask" in shown.caption
     assert shown.svg.count("<image") == 6
     alone = model_pages.seen(run, "lung_ct", CONTROL, "lung1")
-    assert alone.svg.count("<image") == 3 and "control" in alone.caption
+    assert alone.svg.count("<image") == 3 and alone.caption.startswith("To look at, not used by the control: patch of")
 
 
 def test_values_shown_are_those_of_the_recipe(encoder):
@@ -88,8 +88,14 @@ def test_values_shown_are_those_of_the_recipe(encoder):
 
 def test_throughput_counts_what_was_computed(encoder):
     shown = model_pages.throughput(TIMINGS, encoder)
-    assert "24 patches in 6.0 s, 4 a second" in shown.caption and "On the CPU, fp32." in shown.caption
+    assert (
+        "Speed, in patches a second" in shown.caption
+        and "24 patches in 6.0 s, 4 a second" in shown.caption
+        and "On the CPU, fp32." in shown.caption
+    )
     assert "a, PHANTOM: 4 patches a second" in shown.alt
+    titled = model_pages.throughput(TIMINGS, encoder, {"a": "Small, untrained"})
+    assert "Small, untrained, PHANTOM: 4 patches" in titled.alt and "Small" in titled.svg
     assert model_pages.throughput(TIMINGS.assign(images=0), encoder) is None
     both = TIMINGS.assign(cohort=["lung_ct", "phantom"], images=24, seconds=6.0)
     marks = [
@@ -122,6 +128,18 @@ def test_captions_give_the_figures(found):
     assert other.caption.startswith("PHANTOM: small.authors: the first two principal components")
 
 
+def test_samples_that_are_alike_are_listed_by_the_title_of_the_embedding():
+    vectors = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32)
+    vectors[1] = vectors[0]
+    vectors[3] = 2 * vectors[2]
+    alike = diagnostics.diagnose(vectors, [f"s{n}" for n in range(12)])
+    told = model_pages.twins({"Small": alike})
+    assert list(told) == ["sample", "and", "cosine", "embedding"]
+    assert told.to_numpy().tolist() == [["s0", "s1", "same numbers", "Small"], ["s2", "s3", "1.000000", "Small"]]
+    apart = diagnostics.diagnose(vectors[4:], [f"s{n}" for n in range(8)])
+    assert model_pages.twins({"Small": apart}).empty
+
+
 def test_recipes_are_compared_with_chance(found):
     generator = np.random.default_rng(1)
     vectors = generator.normal(size=(40, 8))
@@ -139,7 +157,7 @@ def test_every_part_of_the_findings_bears_the_mark_and_what_is_lost_is_counted(f
     assert len(parts) == 3 and all(part.startswith("- **PHANTOM, UNTRAINED: ") for part in parts)
     assert all(point.startswith(("- ", "  - ")) for point in points)
     assert points[-1] == "  - 2 seed points have no vector."
-    assert "No seed point" in model_pages.findings(found, None, lost.head(0), "phantom", "")
+    assert "every seed point has its vector" in model_pages.findings(found, None, lost.head(0), "phantom", "")
 
 
 def test_the_patch_shown_is_one_that_no_border_cuts_off_if_there_is_one(run, encoder, monkeypatch):

@@ -610,7 +610,7 @@ def test_an_untrained_model_under_both_recipes(untrained, phantoms):
     names = [f"models_genesis.{recipe}.untrained" for recipe in ("benchmark", "authors")]
     assert list(results["embedding"].unique()) == [*names, " v. ".join(names)]
     assert "untrained: weights as drawn at random" in untrained.text
-    assert "No seed point: each has its vector." in untrained.text
+    assert "every seed point has its vector." in untrained.text
 
 
 def test_every_figure_of_untrained_weights_and_phantoms_says_so(untrained):

@@ -77,8 +77,10 @@ def test_an_expectation_says_where_a_table_can_be_fetched():
 
 @every_cohort
 def test_a_note_follows_another_sentence_or_is_empty(cohort):
-    note = getattr(cohort.images, "note", "")
-    assert pages.noted(cohort) == (f" Note: {note}." if note else "")
+    note, said = getattr(cohort.images, "note", ""), pages.noted(cohort)
+    assert said.endswith(f": {note}.") if note else said == ""
+    before = "Settled by the query, before the flow below begins" in said
+    assert before == (cohort.id in ("nsclc_radiomics", "nsclc_radiogenomics", "rider"))  # the masks say who is a case
     assert ".." not in pages.noted(cohort)
 
 
@@ -177,12 +179,20 @@ def test_quality_names_the_sample_that_has_the_most():
     assert list(rows.loc["lowest voxel, HU"]) == ["-3,024", "-1,024", "0", "c"]
 
 
+def test_quality_names_no_sample_where_all_have_the_same_and_phantoms_by_their_number():
+    names = ["PHANTOM-001-test", "PHANTOM-002-retest"]
+    rows = pages.quality(pd.DataFrame({"sample_id": names, "slices": [100, 100], "volume_ml": [1.0, 2.0]}))
+    assert dict(zip(rows["quantity"], rows["most in"], strict=True)) == {
+        "tumour volume, ml": "002-retest", "slices": "–",
+    }  # fmt: skip
+
+
 def test_quality_of_one_case_and_of_none():
     one = pd.DataFrame({"sample_id": ["a"], "slices": [100], "slice_mm": [2.0000000000000004], "parts": [np.nan]})
     rows = pages.quality(one)
     assert rows.to_numpy().tolist() == [
-        ["slices", "100", "100", "100", "a"],
-        ["slice distance, mm", "2", "2", "2", "a"],
+        ["slices", "100", "100", "100", "–"],
+        ["slice distance, mm", "2", "2", "2", "–"],
     ]
     assert list(pages.quality(one[:0]).columns) == list(rows.columns) and pages.quality(one[:0]).empty
 
@@ -232,7 +242,8 @@ def built(tmp_path_factory):
 def test_banks_count_what_the_border_cuts_off_and_who_is_left_out(built):
     rows = pages.banks(built.bank).set_index("geometry")
     assert list(rows.index) == ["iso_1mm", "ct_clip"]
-    assert list(rows["spacing, mm"]) == ["1 x 1 x 1", "1.5 x 0.75 x 0.75"]
+    assert list(rows["mm along R, A, S"]) == ["1 × 1 × 1", "1.5 × 0.75 × 0.75"]
+    assert list(rows)[:2] == ["cut off", "seed outside"]  # what is odd stands first, a phone shows it
     assert list(rows["rows"]) == [15, 15] and list(rows["samples"]) == [5, 5]
     assert list(rows["seed outside"]) == [3, 3] and list(rows["left out"]) == [6, 6]
     assert list(rows["without mask"]) == [0, 0] and list(pages.banks(built.bare)["without mask"]) == [5, 5]
@@ -311,7 +322,7 @@ def test_a_summary_says_what_was_expected_instead():
         "3 samples left out, each with its reason."
     )
     (said,) = pages.summary(COHORTS.get("phantom"), "paper", None, selected("phantom", 3, 2), None, None)
-    assert said == "3 positive and 2 negative samples; 0 samples left out, each with its reason."
+    assert said == "3 positive and 2 negative samples; none is left out."
 
 
 def test_a_summary_of_a_manifest_alone():

@@ -87,21 +87,22 @@ def select(
 
 def _with_images(made: Annotations, manifest: pd.DataFrame, origin: str) -> tuple[Annotations, list[tuple]]:
     """What is both in the source table and in the manifest, and two rows of the flow."""
-    cases = manifest[manifest["role"] == ("mask" if (manifest["role"] == "mask").any() else "ct")]
+    drawn = (manifest["role"] == "mask").any()
+    cases = manifest[manifest["role"] == ("mask" if drawn else "ct")]
     cases = cases.drop_duplicates("case_id").rename(columns={"case_id": "sample_id"})
     known = cases["sample_id"].isin([*made.table["sample_id"], *made.excluded["sample_id"]])
     pictured = made.table["sample_id"].isin(cases["sample_id"])
     if not (known.any() and pictured.any()):
         ours, theirs = _some(made.table["sample_id"]), _some(cases["sample_id"])
         raise CurationError(f"{origin}: no sample with a label ({ours}) is a case of the manifest ({theirs})")
-    why = "not in the source table"
+    why, commons, version = "not in the source table", "Imaging Data Commons", cases["index_version"].iloc[0]
     lost = [
         cases[~known].assign(reason=why),
-        made.table[~pictured].assign(reason="no images in the Imaging Data Commons"),
+        made.table[~pictured].assign(reason=f"no images in the {commons}"),
     ]
     excluded = [made.excluded, *(part[["sample_id", "patient_id", "reason"]] for part in lost)]
     flow = [
-        ("case", f"in the Imaging Data Commons, index {cases['index_version'].iloc[0]}", len(cases), 0, ""),
+        ("case", f"{'with a mask ' if drawn else ''}in the {commons}, index {version}", len(cases), 0, ""),
         ("case", "in the source table", int(known.sum()), int((~known).sum()), why),
     ]
     table = made.table[pictured].reset_index(drop=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
-from . import bank, cards, plots
+from . import bank, cards, plots, tables
 from .cohorts import COHORTS, is_phantom
 from .diagnostics import Comparison, Diagnosis
 from .models import Control, Described, Encoder, Model
@@ -16,7 +17,14 @@ from .patches import AIR, AXES
 from .plots import Shown
 
 SOFT_TISSUE = (40, 400)  # centre and width, HU
+STRICT = (
+    "A checkpoint is loaded strictly: every tensor of the encoder is filled from the file, or the page stops and lists "
+    "what is missing. The file's hash goes into every table that is made with it."
+)
+# a control's patch, by whether it needs the mask
+CONTROLS = {True: "What the control is computed from", False: "To look at, not used by the control"}
 DEVICES = {"cpu": "the CPU", "cuda": "a GPU (CUDA)", "mps": "a GPU (MPS)"}
+titled = tables.titled  # the names of embedding tables, as all pages call them
 
 
 def mark(encoder: Encoder | Described, cohort: str = "") -> str:
@@ -31,10 +39,11 @@ def named(cohort: str) -> str:
 
 
 def weights(encoder: Encoder | Described) -> str:
-    """What an encoder was filled with, as Markdown."""
+    """What an encoder was filled with, as Markdown; of a checkpoint, how it was loaded."""
     if isinstance(encoder, Described):
         return "*A control has no weights.*"
-    return cards.weights_sentence(encoder.weights)
+    told = cards.weights_sentence(encoder.weights)
+    return told if encoder.weights.kind == "random" else f"{told}\n\n{STRICT}"
 
 
 def source(encoder: Encoder | Described) -> str:
@@ -86,8 +95,7 @@ def seen(run: str | Path, cohort: str, encoder: Encoder | Described, sample_id: 
     figure = plots.seen(hu, axes, geometry, values, limits=limits, mask=mask, window=SOFT_TISSUE, mark=marked)
     steps = (geometry.spacing[AXES[way][0]] for way in axes)
     field = " × ".join(f"{step * n:g}" for step, n in zip(steps, size, strict=True))
-    used = "What the control is computed from" if control and encoder.control.needs_mask else "Not used by the control"
-    how = used if control else f"Recipe {encoder.recipe_name}"
+    how = f"Recipe {encoder.recipe_name}" if not control else CONTROLS[encoder.control.needs_mask]
     what = f"{how}: patch of {row.sample_id}, {field} mm along {axes}, in three planes through the seed point (cross)"
     outline = "" if mask is None else "; line: outline of the mask"
     alt = f"Three planes through the tumour {row.sample_id}" + ("." if control else ", twice: as fed, and in HU.")
@@ -114,11 +122,17 @@ def remembered(timings: pd.DataFrame, path: str | Path) -> pd.DataFrame:
     return pd.concat([timings[~known], kept], ignore_index=True)
 
 
-def throughput(timings: pd.DataFrame, encoder: Encoder | Described) -> Shown | None:
-    """How fast the patches were embedded; None if that is not known. ``timings`` has a column cohort."""
+def throughput(
+    timings: pd.DataFrame, encoder: Encoder | Described, titles: Mapping[str, str] = MappingProxyType({})
+) -> Shown | None:
+    """How fast the patches were embedded; None if that is not known. ``timings`` has a column cohort.
+
+    ``titles`` are those of the embedding tables, by name.
+    """
     done = timings[timings["images"] > 0]
     if done.empty:
         return None
+    done = done.assign(name=[titles.get(name, name) for name in done["name"]])
     rates = "; ".join(
         f"{row.name}, {named(row.cohort)}: {row.images / row.seconds:.3g} patches a second"
         for row in done.itertuples(index=False)
@@ -131,8 +145,9 @@ def throughput(timings: pd.DataFrame, encoder: Encoder | Described) -> Shown | N
     computed = done["cohort"].map(is_phantom)
     words = ["phantom" if computed.all() else "partly phantom"] if computed.any() else []
     marked = ", ".join(filter(None, [*words, mark(encoder)]))
-    done = done.assign(name=done["name"] + "." + done["cohort"].map(named)).drop(columns="cohort")  # a label wraps
-    return Shown(plots.throughput(done), f"{cards.timing_sentence(timings)}{where}", f"Bars. {rates}.", marked)
+    done = done.assign(name=done["name"] + ", " + done["cohort"].map(named)).drop(columns="cohort")  # a label wraps
+    caption = f"Speed, in patches a second, by embedding and cohort. In all {cards.timing_sentence(timings)}{where}"
+    return Shown(plots.throughput(done), caption, f"Bars. {rates}.", marked)
 
 
 def spectrum(found: Mapping[str, Diagnosis], cohort: str, marked: str) -> Shown:
@@ -148,6 +163,18 @@ def spectrum(found: Mapping[str, Diagnosis], cohort: str, marked: str) -> Shown:
 def _rank(found: Diagnosis) -> str:
     rank = found.spectrum.effective_rank
     return "none" if np.isnan(rank) else f"{rank:.1f} of at most {found.spectrum.limit:,}"
+
+
+def twins(found: Mapping[str, Diagnosis]) -> pd.DataFrame:
+    """Pairs of samples that an embedding cannot tell apart, as a page shows them: sample, and, cosine, embedding."""
+    columns = {"sample_a": "sample", "sample_b": "and"}
+    parts = [each.duplicates.rename(columns=columns).assign(embedding=name) for name, each in found.items()]
+    table = pd.concat(parts, ignore_index=True)
+    same = table.pop("identical").to_numpy(bool)
+    table["cosine"] = [
+        "same numbers" if one else f"{value:.6f}" for one, value in zip(same, table["cosine"], strict=True)
+    ]
+    return table[["sample", "and", "cosine", "embedding"]]
 
 
 def projection(found: Diagnosis, annotations: pd.DataFrame, cohort: str, marked: str, name: str) -> Shown:
@@ -182,7 +209,9 @@ def findings(
     if compared is not None:
         parts["Benchmark against authors"] = cards.recipes_findings(compared)
     seeds = len(lost.drop_duplicates(["cohort", "sample_id", "trial"])) if len(lost) else 0
-    parts["Left out"] = [f"{seeds:,} seed points have no vector." if seeds else "No seed point: each has its vector."]
+    parts["Left out"] = [
+        f"{seeds:,} seed points have no vector." if seeds else "Nothing: every seed point has its vector."
+    ]
     opening = f"{marked.upper()}: " if marked else ""
     lines = [[f"- **{opening}{title}**", *(f"  - {point}" for point in points)] for title, points in parts.items()]
     return "\n".join(line for part in lines for line in part)

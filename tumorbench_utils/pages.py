@@ -54,9 +54,13 @@ def after_mark(title: str, mark: str) -> str:
 
 
 def noted(cohort: Cohort) -> str:
-    """What the query of a cohort leaves out, as a sentence after another; empty if there is nothing to note."""
+    """What the query of a cohort leaves out, as a sentence after another; empty if there is nothing to note.
+
+    A query for masks names the cases that the flow of the selection begins with, which the sentence says.
+    """
     note = getattr(cohort.images, "note", "")
-    return f" Note: {note}." if note else ""
+    opening = "Settled by the query, before the flow below begins" if note and cohort.images.mask else "Note"
+    return f" {opening}: {note}." if note else ""
 
 
 def expectation(cohort: Cohort) -> str:
@@ -140,7 +144,10 @@ def sized(table: pd.DataFrame, measured: Measured) -> pd.DataFrame:
 
 
 def quality(table: pd.DataFrame) -> pd.DataFrame:
-    """Quality control in a few rows: quantity, least, median, most, and the sample that has the most."""
+    """Quality control in a few rows: quantity, least, median, most, and the sample that has the most.
+
+    Where all samples have the same, none is named; names of phantoms are told without the word that the page bears.
+    """
     quantities = {
         "tumour volume, ml": "volume_ml",
         "longest diameter, mm": "diameter_mm",
@@ -156,9 +163,9 @@ def quality(table: pd.DataFrame) -> pd.DataFrame:
     for title, name in quantities.items():
         values = table[name].dropna() if name in table else pd.Series(dtype=float)
         if len(values):
-            most = table.loc[values.idxmax(), "sample_id"]
+            most = str(table.loc[values.idxmax(), "sample_id"]).removeprefix("PHANTOM-")
             figures = map(_figure, (values.min(), values.median(), values.max()))
-            rows.append((title, *figures, most))
+            rows.append((title, *figures, most if values.min() < values.max() else "–"))
     return pd.DataFrame(rows, columns=["quantity", "least", "median", "most", "most in"])
 
 
@@ -167,7 +174,7 @@ def _figure(value: float) -> str:
 
 
 def banks(built: Built) -> pd.DataFrame:
-    """The banks of a run in a table: geometry, spacing, rows, what the border does, size on disk.
+    """The banks of a run in a table: geometry, what the border does, rows, size on disk, spacing along R, A and S.
 
     "cut off" are patches that the border clamps, "seed outside" those whose seed point lies outside the image;
     "without mask" counts samples, for which ``mask_reason`` of the bank's rows says why.
@@ -178,14 +185,14 @@ def banks(built: Built) -> pd.DataFrame:
         size = sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
         row = {
             "geometry": name,
-            "spacing, mm": " x ".join(f"{value:g}" for value in found.spacing),
-            "rows": len(found.rows),
-            "samples": found.rows["sample_id"].nunique(),
             "cut off": int(found.rows["clamped"].sum()),
             "seed outside": int(found.rows["outside"].sum()),
             "left out": len(found.excluded),
+            "rows": len(found.rows),
+            "samples": found.rows["sample_id"].nunique(),
             "without mask": found.rows.loc[found.rows["mask_reason"] != "", "sample_id"].nunique(),
             "MB": size / 1e6,
+            "mm along R, A, S": " × ".join(f"{value:.3g}" for value in found.spacing),
         }
         rows.append(row)
     return pd.DataFrame(rows)
@@ -237,7 +244,7 @@ def _labels(cohort: Cohort, variant: str, selected: Selected) -> list[str]:
     found = f"{positives:,} positive and {negatives:,} negative samples"
     units = selected.flow.groupby("unit", sort=False)["left_out"].sum()
     counts = " and ".join(f"{n:,} {unit}s" for unit, n in units.items())
-    left = f"{counts} left out, each with its reason."
+    left = f"{counts} left out, each with its reason." if units.any() else "none is left out."
     if endpoint.positives is None:
         return [f"{found}; {left}"]
     same = (positives, negatives) == (endpoint.positives, endpoint.negatives)

@@ -20,7 +20,7 @@ COHORT = Cohort(
         " AND PatientID NOT IN ('RIDER-2283289298', 'RIDER-5195703382', 'RIDER-8509201188')"
         " AND PatientID NOT IN ('RIDER-2016615262', 'RIDER-2541949645')",
         case="substr(PatientID, 7) || '-' || lower(SeriesDescription)",
-        note="left out: three patients without a TEST or a RETEST contour, and two that the benchmark lacks",
+        note="three patients without a TEST or a RETEST contour, and two that the benchmark lacks, are left out",
         expected=Expected(cases=52, ct=52, ct_gb=6.6, mask=52, mask_gb=0.0, open_cases=28),
     ),
     endpoints={},

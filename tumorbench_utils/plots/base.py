@@ -246,6 +246,6 @@ def _long(cell: str) -> bool:
 def provenance(record: Mapping) -> Styler:
     """What a page was made of: versions, parameters and the start of each input's SHA-256."""
     rows = [("version", name, version) for name, version in record["versions"].items()]
-    rows += [("parameter", name, value) for name, value in record["parameters"].items()]
+    rows += [("parameter", name, str(value)) for name, value in record["parameters"].items()]
     rows += [("input, SHA-256", name, f"{digest[:16]}…") for name, digest in record["inputs"].items()]
     return table(pd.DataFrame(rows, columns=["what", "name", "value"]), "What this page was made of", by="what")

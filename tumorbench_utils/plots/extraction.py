@@ -220,7 +220,8 @@ def spectrum(found: Mapping[str, Diagnosis]) -> Figure:
             if np.isfinite(rank):
                 top.axvline(rank, color=colour, linestyle="--", linewidth=1)
             words = f"{name}: effective rank {rank:.1f} of {each.spectrum.limit:,}"
-            top.plot([], [], color=colour, linewidth=1.8, label=words if np.isfinite(rank) else f"{name}: no spread")
+            words = words if np.isfinite(rank) else f"{name}: no spread"
+            top.plot([], [], color=colour, linewidth=1.8, label="\n".join(wrap(words, 300, SMALL)))
             _histogram(middle, each.norms, _edges(lengths), colour)
             _histogram(bottom, each.cosines, _edges(similar, 1.0), colour)
         top.set(xlabel="principal components", ylabel="% of variance", ylim=(0, 104), title="Spread over directions")

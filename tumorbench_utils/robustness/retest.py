@@ -253,7 +253,8 @@ def _verdict(similar: np.ndarray, found: pd.DataFrame) -> tuple[str, str]:
             f"{high:.2f}; {n} patients), which is no better than chance, so the within-patient cosine of {within:.6f} "
             f"means nothing: it is {between:.6f} between patients."
         )
-    figures = f"{100 * identified:.0f} % of the retests of {n} patients are identified and the median ICC is {median:.2f}"
+    share = f"{100 * identified:.0f} %"
+    figures = f"{share} of the retests of {n} patients are identified and the median ICC is {median:.2f}"
     if identified >= IDENTIFIED and median >= GOOD:
         return "usable", f"{figures}; usable asks for {100 * IDENTIFIED:.0f} % and {GOOD}."
     return "weak", f"{figures}, of which usable asks for {100 * IDENTIFIED:.0f} % and {GOOD}."

@@ -100,7 +100,9 @@ def checked(version: str, inputs: Mapping[str, str], counts: Mapping[str, tuple[
     if wrong:
         raise WorkshopError(f"the data are not those of the exercise: {'; '.join(wrong)}. Choose another run folder")
     lines = [f"tumorbench {version}, as pinned."]
-    lines += [f"{file}: SHA-256 {found[:16]}..., as expected." for file, found in inputs.items()]
+    lines += [
+        f"{'-'.join(file.split('-')[:2])}: SHA-256 {found[:16]}..., as expected." for file, found in inputs.items()
+    ]
     lines += [f"{found:,} {what}, as expected." for what, (found, _) in counts.items()]
     return "\n".join(lines)
 
@@ -116,12 +118,19 @@ def as_published(cohort: str) -> pd.DataFrame:
     return study[["title", "series", "auc", "low", "high"]].reset_index(drop=True)
 
 
-def for_page(table: pd.DataFrame, digits: int = 3, limits: str = "95 % interval") -> pd.DataFrame:
+def for_page(
+    table: pd.DataFrame, digits: int = 3, limits: str = "95 % interval", whole: str = "", sign: str = ""
+) -> pd.DataFrame:
     """A table with heads in words (``HEADS``); two columns of limits are one text, which does not break.
 
-    low and high stand under the head ``limits``, dealt_low and dealt_high under "by chance", so that a page shows all
-    of a table without scrolling. Limits that are missing are a dash.
+    low and high stand under the head ``limits``, or in brackets behind the value that they are of, the column
+    ``whole`` (``sign`` "+": with its sign); dealt_low and dealt_high stand under "by chance". So a page shows all of a
+    table without scrolling. Limits that are missing are a dash, in brackets they are left out.
     """
+    if whole:
+        form = f"{sign}z.{digits}f"
+        given = table[[whole, "low", "high"]].to_numpy(float)
+        table = table.drop(columns=["low", "high"]).assign(**{whole: [_interval(*row, form) for row in given]})
     shown = table.rename(columns=HEADS)
     for head, low, high in ((limits, "low", "high"), ("by chance", "dealt_low", "dealt_high")):
         if low not in shown:
@@ -134,7 +143,13 @@ def for_page(table: pd.DataFrame, digits: int = 3, limits: str = "95 % interval"
 def _span(low: float, high: float, digits: int) -> str:
     if not np.isfinite([low, high]).all():
         return "–"
-    return f"{low:.{digits}f} to {high:.{digits}f}".replace(" ", NO_BREAK)
+    return f"{low:z.{digits}f} to {high:z.{digits}f}".replace(" ", NO_BREAK)
+
+
+def _interval(value: float, low: float, high: float, form: str) -> str:
+    if not np.isfinite(value):
+        return "–"
+    return f"{value:{form}}" + (f" ({low:{form}} to {high:{form}})" if np.isfinite([low, high]).all() else "")
 
 
 def tidy(parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

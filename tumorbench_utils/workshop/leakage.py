@@ -14,11 +14,11 @@ from ..knn import Split
 from .base import Views, WorkshopError
 
 LEAKS = {  # what the test part is used for, that it must not be used for
-    "scale": "mean and spread of every dimension",
-    "k": "choosing k",
-    "model": "choosing the best of five views",
-    "dimensions": "choosing dimensions by their labels",
-    "patient": "another view of every test patient",
+    "scale": "scale: mean and spread",
+    "k": "k: the best one",
+    "model": "model: the best of five views",
+    "dimensions": "dimensions: chosen by their labels",
+    "patient": "patient: another view",
 }
 
 

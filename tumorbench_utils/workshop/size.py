@@ -145,7 +145,7 @@ def bands(labels: Sequence, values: Mapping[str, np.ndarray], size: Sequence, ed
         aucs = {
             score: statistics.auc(labels[inside], value[inside]) if both else np.nan for score, value in values.items()
         }
-        band = f"{low:g} to {high:g}" if np.isfinite(high) else f"{low:g} and more"
+        band = f"{low:g} to {high:g}" if np.isfinite(high) else f"from {low:g}"
         rows.append({"band": band, "samples": int(inside.sum()), "positives": int(labels[inside].sum()), **aucs})
     return pd.DataFrame(rows)
 
