@@ -119,6 +119,7 @@ def test_the_default_batch_is_smaller_for_larger_patches():
 
 ALLOCATORS = {
     "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+    "cublas": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory"),
     "mps": RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"),
     "numpy": MemoryError(),
@@ -195,25 +196,47 @@ def test_a_batch_below_one_is_refused():
 
 
 def settings():
-    cudnn = torch.backends.cudnn
-    return torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+    """How exact products and convolutions are, and whether they are the same every time."""
+    cuda, cudnn, mkldnn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    parts = cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn
+    return *(part.fp32_precision for part in parts), cudnn.enabled, cudnn.deterministic, cudnn.benchmark
 
 
-def test_tf32_is_off_within_a_call_only():
+EXACT = (*["ieee"] * 6, True, True, False)
+WAYS = {
+    "as torch comes": lambda backends: None,
+    "the older way": lambda backends: torch.set_float32_matmul_precision("high"),
+    "products": lambda backends: setattr(backends.cuda.matmul, "fp32_precision", "tf32"),
+    "convolutions": lambda backends: setattr(backends.cudnn.conv, "fp32_precision", "ieee"),
+    "all of cuda": lambda backends: setattr(backends.cudnn, "fp32_precision", "tf32"),
+    "everything": lambda backends: setattr(backends, "fp32_precision", "tf32"),
+    "speed": lambda backends: setattr(backends.cudnn, "benchmark", True),
+}
+
+
+@pytest.fixture
+def put_back():
+    """What a test sets torch to."""
+    before = [(place, name, getattr(place, name)) for place, name, _ in encoder._exact()]
+    yield
+    torch.set_float32_matmul_precision("highest")
+    for place, name, value in before:
+        setattr(place, name, value)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_tf32_is_off_within_a_call_only_whichever_way_it_was_asked_for(way, put_back):
     seen = []
 
     def look(network, batch):
         seen.append(settings())
         return embed(network, batch)
 
+    WAYS[way](torch.backends)
     before = settings()
-    torch.set_float32_matmul_precision("high")
-    try:
-        made(look)(patches(1))
-        assert torch.get_float32_matmul_precision() == "high"
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-    assert seen == [("highest", False, True, False)]
+    made(look)(patches(1))
+    made(look).differentiable(torch.zeros(1, 1, *SIZE))
+    assert seen == [EXACT, EXACT]
     assert settings() == before
 
 

@@ -262,6 +262,20 @@ def test_integrated_gradients_are_those_of_a_loop(method):
     assert found.completeness == pytest.approx(abs(expected.sum() - gain) / gain, abs=1e-3)
 
 
+def test_gradients_are_as_exact_as_embeddings():
+    model, cudnn, seen = network(), torch.backends.cudnn, []
+
+    def watched(images):
+        if images.requires_grad:  # its hook is called when its gradient is there
+            images.register_hook(lambda _: seen.append((cudnn.conv.fp32_precision, cudnn.deterministic)))
+        return model(images)
+
+    before = cudnn.conv.fp32_precision, cudnn.deterministic
+    saliency.integrated(watched, image_of(), steps=2)
+    assert set(seen) == {("ieee", True)}
+    assert (cudnn.conv.fp32_precision, cudnn.deterministic) == before
+
+
 def test_integrated_gradients_are_complete_and_memory_is_bounded():
     embed, image, seen = network(), image_of() * 2, []
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 PRECISIONS = {"fp32": None, "bf16": "bfloat16", "fp16": "float16"}
 BATCH = {"cpu": 4, "mps": 8, "cuda": 32}  # patches of up to 64^3 voxels in one forward pass; of larger ones fewer
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # in the messages of torch's allocators
+# in the messages of torch's allocators, and of cuBLAS and cuDNN
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "status_alloc_failed")
 
 
 class EncoderError(RuntimeError):
@@ -218,8 +219,11 @@ class Encoder:
         return self._embedded(values[:, 0], batch, scale=False)
 
     def differentiable(self, values: torch.Tensor) -> torch.Tensor:
-        """Vectors (n, dim) of scaled values (n, 1, *size) that gradients flow through, in one batch."""
-        with _reproducible(), self._autocast():
+        """Vectors (n, dim) of scaled values (n, 1, *size) that gradients flow through, in one batch.
+
+        Where the gradients are asked for, :func:`reproducible` keeps them exact on a GPU.
+        """
+        with reproducible(), self._autocast():
             return self.recipe.embed(self.module, values.to(self.device)).float()
 
     def _embedded(self, source: torch.Tensor, batch: int | None, scale: bool) -> torch.Tensor:
@@ -236,7 +240,7 @@ class Encoder:
             source = source.pin_memory() if source.device.type == "cpu" else source
             torch.cuda.reset_peak_memory_stats(self.device)
         spans: list = []
-        with _reproducible(), torch.inference_mode(), self._autocast():
+        with reproducible(), torch.inference_mode(), self._autocast():
             nothing = torch.empty(0, self.recipe.dim, device=self.device)
             found = torch.cat([nothing, *self._batches(source, batch, spans, scale)])
         if cuda:
@@ -302,17 +306,36 @@ class Encoder:
 
 
 @contextmanager
-def _reproducible() -> Iterator[None]:
-    """No TF32 and deterministic convolutions within the block; what torch was set to comes back after it."""
-    import torch
+def reproducible() -> Iterator[None]:
+    """No TF32 and deterministic convolutions within the block; what torch was set to comes back after it.
 
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    Gradients obey what is set where they are asked for, not where the values that they are of were computed. Those of
+    overlapping max pooling (ResNets) have no deterministic kernel on cuda and may differ in the last bits.
+    """
+    settings = _exact()
+    before = [(place, name, getattr(place, name)) for place, name, _ in settings]
     try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            yield
+        for place, name, value in settings:
+            setattr(place, name, value)
+        yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        for place, name, value in before:
+            setattr(place, name, value)
+
+
+def _exact() -> list[tuple[object, str, object]]:
+    """Where torch is told to be fast rather than exact: object, attribute, and the value under which it is exact.
+
+    Torch 2.9 renamed the settings of precision. Once a new one was changed the older ones cannot be read any more.
+    """
+    from torch import backends
+
+    cudnn, cuda, mkldnn = backends.cudnn, backends.cuda, backends.mkldnn
+    found = [(cudnn, "enabled", True), (cudnn, "benchmark", False), (cudnn, "deterministic", True)]
+    if not hasattr(backends, "fp32_precision"):
+        return [*found, (cudnn, "allow_tf32", False), (cuda.matmul, "allow_tf32", False)]
+    parts = [cuda.matmul, *(getattr(each, part) for each in (cudnn, mkldnn) for part in ("conv", "rnn")), mkldnn.matmul]
+    return [*found, *((part, "fp32_precision", "ieee") for part in (backends, cudnn, mkldnn, *parts))]
 
 
 def _lacks_memory(error: BaseException) -> bool:

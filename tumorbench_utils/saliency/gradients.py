@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..models.encoder import reproducible
 from .base import Embed, SaliencyError, check_image, cosine_distances, unusable, value_of
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def integrated(
         return torch.nn.functional.cosine_similarity(vectors, target)
 
     rule = IntegratedGradients(likeness, multiply_by_inputs=True)
-    found = rule.attribute(image, blank, n_steps=steps, method=method, internal_batch_size=internal_batch_size)
+    with reproducible():
+        found = rule.attribute(image, blank, n_steps=steps, method=method, internal_batch_size=internal_batch_size)
     found = found[0, 0].detach().cpu().numpy().astype(np.float64)
     broken = np.count_nonzero(~np.isfinite(found))
     if broken:
