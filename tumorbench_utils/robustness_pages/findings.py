@@ -160,7 +160,8 @@ def _tidy(table: pd.DataFrame, part: str) -> pd.DataFrame:
     condition = [name for name in CONDITIONS if name in table]
     numbers = [name for name in table.select_dtypes("number") if name not in condition]
     long = table.melt(["embedding", *condition], numbers, "quantity", "value")
-    about = [" ".join(_word(each) for each in row if pd.notna(each)) for row in long[condition].itertuples(index=False)]
+    rows = long[condition].astype(object).to_numpy()
+    about = [" ".join(_word(each) for each in row if pd.notna(each)) for row in rows]
     long["quantity"] = [f"{quantity} {words}".strip() for quantity, words in zip(long["quantity"], about, strict=True)]
     return long.assign(part=part)[COLUMNS]
 
