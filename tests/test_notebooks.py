@@ -831,7 +831,7 @@ def test_saliency_of_a_real_tumour_gives_maps_and_measures(looked):
     value = table.set_index(["method", "measure"])["value"]
     for row in cases.itertuples():
         assert value[row.method, "mass_inside"] == pytest.approx(row.mass_inside)
-        assert f"{row.mass_inside:.1%} of the map inside the tumour" in looked.text
+        assert f"{100 * row.mass_inside:.1f} % of the map inside the tumour" in looked.text
     assert {"deletion area", "deletion area, displaced"} <= set(table["measure"])
     assert "spearman" not in set(table["measure"])  # random weights have no twin
 
