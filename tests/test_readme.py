@@ -38,6 +38,14 @@ def test_figures_are_what_the_protocols_give(protocol, start):
     assert row(start) == f"{mean:.3f} ({low:.3f}-{high:.3f})"
 
 
+def test_the_answer_stands_before_all_else_and_is_that_of_the_grouped_protocol():
+    mean, low, high = computed("grouped", "fmcib_authors")
+    answer = " ".join(README.split("\n\n")[2].split())
+    assert f"AUC of {mean:.2f} ({low:.2f} to {high:.2f})" in answer
+    assert "no better than on scans in which the tumour was scrambled" in answer
+    assert all(computed("grouped", f"fmcib_authors_{how}_roi")[0] >= mean for how in ("shuffled", "randomized_sampled"))
+
+
 def test_published_figure_is_the_published_one():
     auc = published.figures("auc").query("model == 'fmcib' and cohort == 'nsclc_radiomics'").iloc[0]
     assert row("as published") == f"{auc['auc']:.3f} ({auc['ci_low']:.3f}-{auc['ci_high']:.3f})"

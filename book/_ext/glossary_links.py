@@ -18,7 +18,7 @@ from sphinx.environment import BuildEnvironment
 
 # Terms that also have an everyday meaning: explained in the glossary, but a mention may mean something else
 EVERYDAY = frozenset({"alignment", "annotation table", "calibration", "control", "drop", "head", "hub", "patient"})
-EVERYDAY |= {"profile", "registry", "run", "sample", "split", "stage", "trial", "window"}
+EVERYDAY |= {"judge", "profile", "record", "registry", "run", "sample", "split", "stage", "trial", "variant", "window"}
 APART = (nodes.table, nodes.caption, nodes.legend, nodes.footnote, nodes.citation, glossary)
 QUIET = {"sd-card", "cell_output", "tb-question", "tb-next"}  # classes of blocks that are no running text
 EMPHASIS = (nodes.emphasis, nodes.strong)

@@ -28,6 +28,7 @@ SHELL = {
     "pip",
     "conda",
     "git",
+    "jupyter",
     "kubectl",
     "docker",
     "sbatch",
