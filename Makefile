@@ -22,6 +22,8 @@ extras_none = book,cloud,cluster,dev
 ready = .venv/.ready-$(TORCH)
 pip = .venv/bin/python -m pip --disable-pip-version-check
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Modules are compiled when first imported, not in each of hundreds of processes
+unexport PYTHONDONTWRITEBYTECODE
 # Threads that wait leave the core to other processes
 export OMP_WAIT_POLICY ?= passive
 
