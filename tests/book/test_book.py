@@ -286,7 +286,8 @@ def test_search_finds_a_model(visit, site):
         assert page.url.startswith(site)
         assert not page.url.startswith(f"{site}search.html")
         assert "VISTA3D" in page.locator("article").inner_text()
-        assert start.failures == []
+        # leaving the page of results, the browser breaks off reading the pages that it would have quoted from
+        assert [failure for failure in start.failures if "ERR_ABORTED" not in failure] == []
         assert start.messages == []
 
 

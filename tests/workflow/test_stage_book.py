@@ -485,7 +485,10 @@ def test_models_that_a_run_lacks_are_named():
 def test_cohorts_table_has_every_endpoint_rule():
     head, rows = table(stage_book.cohorts_table())
     counts = head.index("positive / negative")
-    found = {(row[0].split(" {cite}")[0], row[head.index("variant")].strip("`")): row[counts] for row in rows}
+    found, title = {}, ""
+    for row in rows:
+        title = row[0].split(" {cite}")[0].strip() or title  # a cohort is named in its first row
+        found[title, row[head.index("variant")].strip("`")] = row[counts]
     for cohort in STUDY:
         for variant, endpoint in cohort.endpoints.items():
             assert found.pop((cohort.title, variant)) == f"{endpoint.positives:,} / {endpoint.negatives:,}"
