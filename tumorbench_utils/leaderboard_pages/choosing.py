@@ -13,7 +13,8 @@ from .. import leaderboard, published
 from ..cohorts import COHORTS
 from ..models import TEN
 from ..plots.probes import percent
-from .gathering import Board, bounded, gathered, titles_of
+from ..statistics import bounded
+from .gathering import Board, gathered, titles_of
 from .standing import PATIENTS, cohort_title
 
 STUDY = "As published:"

@@ -13,7 +13,8 @@ from ..plots import Several, Shown
 from ..plots.probes import ends, forest, percent, promises
 from ..plots.several import in_groups
 from ..probes import clinical, linear, null
-from .judging import Judged, bounded, difference_words
+from ..statistics import bounded
+from .judging import Judged, difference_words, signed
 
 VOLUME = "volume_ml"
 PAIRED = "paired difference of two embeddings"  # its test, as in null.shares
@@ -86,7 +87,7 @@ def clinic_shown(found: Clinic, mark: str) -> Shown | Several:
 
 def _clinic_shown(found: Clinic, table: pd.DataFrame, mark: str) -> Shown:
     added = found.added[found.added["title"].isin(table["title"])]
-    words = [f"{row.title} {row.difference:+z.3f} ({row.low:+z.3f} to {row.high:+z.3f})" for row in added.itertuples()]
+    words = [f"{row.title} {signed(row)}" for row in added.itertuples()]
     apart = "; the volume is judged alone" if {"clinical", "volume"} <= set(found.table["features"]) else ""
     names = ", ".join(map(covariate, found.used))
     left_out = "; ".join(f"{covariate(row.column)}: {row.reason}" for row in found.left_out.itertuples())

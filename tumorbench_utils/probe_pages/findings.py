@@ -9,9 +9,10 @@ import pandas as pd
 
 from .. import artefacts
 from ..plots.several import listed
+from ..statistics import bounded
 from .believing import JUDGE
 from .clinic import PAIRED, Clinic, told_shares, untrue
-from .judging import Judged, bounded, heads_table
+from .judging import Judged, heads_table
 
 COLUMNS = [
     "cohort", "variant", "model", "title", "head", "features", "measure", "value", "low", "high", "n", "positives",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -133,9 +134,14 @@ def heads_words(table: pd.DataFrame) -> pd.DataFrame:
     return difference_words(table, ["kNN", "linear probe"])
 
 
+def signed(row: NamedTuple) -> str:
+    """The difference of a row and its interval, with their signs."""
+    return f"{row.difference:+z.3f} ({row.low:+z.3f} to {row.high:+z.3f})"
+
+
 def difference_words(table: pd.DataFrame, both: Sequence[str]) -> pd.DataFrame:
     """Embedding, difference with its interval, Holm's p, and last the columns ``both`` that it is the difference of."""
-    words = [f"{r.difference:+z.3f} ({r.low:+z.3f} to {r.high:+z.3f})" for r in table.itertuples()]
+    words = list(map(signed, table.itertuples()))
     shown = {"embedding": table["title"], "difference": words, "p, Holm": table["p_holm"].map(p_words)}
     return pd.DataFrame(shown | {name: table[name] for name in both})
 

@@ -21,9 +21,8 @@ from ..probes.clinical import PREFIX, Covariates, covariates
 from ..probes.concordance import SurvivalError
 from ..probes.risk_groups import NULL, RiskGroups, risk_groups
 from ..probes.survival import FEWEST, HORIZON, SurvivalEvaluation
-from ..statistics import holm
+from ..statistics import bounded, holm
 from .clinic import covariate
-from .judging import bounded
 
 COLUMNS = ["cohort", "variant", "model", "title", "head", "features", "measure", "value", "low", "high", "n"]
 CLINICAL, VOLUME = "clinical", "volume"
