@@ -6,9 +6,6 @@ async standards => {
   const pictures = document.querySelectorAll('figure.tb-figure svg, mjx-container');
   const drawn = [...pictures].map(each => [each, [...each.childNodes]]);
   drawn.forEach(([each]) => each.replaceChildren());
-  const except = [['.citation-list']];
-  // the style sheets would be fetched again, from wrong addresses
-  const run = async (where, how) => (await axe.run(where, {resultTypes: ['violations'], preload: false, ...how})).violations;
 
   const behind = element => {  // all that is painted behind a text, down to what hides the rest
     const layers = [];
@@ -32,11 +29,15 @@ async standards => {
   }
   seen.forEach(each => each.setAttribute('data-one', ''));
 
-  const contrast = await run({include: [['[data-one]']], exclude: except}, {runOnly: ['color-contrast']});
-  const others = {runOnly: standards, rules: {'color-contrast': {enabled: false}}};
-  const rest = standards.length ? await run({exclude: except}, others) : [];
+  axe.configure({rules: [{id: 'color-contrast', selector: '[data-one]'}]});
+  const {violations} = await axe.run({exclude: [['.citation-list']]}, {
+    runOnly: standards.length ? standards : ['color-contrast'],
+    resultTypes: ['violations'],
+    selectors: false,  // nobody asks for them
+    preload: false,  // the style sheets would be fetched again, from wrong addresses
+  });
   seen.forEach(each => each.removeAttribute('data-one'));
   drawn.forEach(([each, inside]) => each.replaceChildren(...inside));
-  const faults = [...contrast, ...rest].map(({id, nodes}) => `${id}: ${nodes[0].html.slice(0, 150)} (${nodes.length})`);
+  const faults = violations.map(({id, nodes}) => `${id}: ${nodes[0].html.slice(0, 150)} (${nodes.length})`);
   return {looks: seen.size, faults};
 }

@@ -85,9 +85,16 @@ class Visit:
     failures: list[str] = field(default_factory=list)
 
     def loaded(self):
-        """Bytes of all that the page has loaded."""
-        sizes = [request.sizes() for request in self.requests if request.url.startswith("http")]
-        return sum(each["responseBodySize"] for each in sizes)
+        """Bytes of all that the page consists of, also where the browser still has them of an earlier page."""
+        return self.page.evaluate(
+            "performance.getEntries().reduce((sum, each) => sum + (each.encodedBodySize ?? 0), 0)"
+        )
+
+    def leave(self):
+        """Let the tab show nothing, with nothing remembered, for the next visit."""
+        self.page.evaluate("localStorage.clear(), sessionStorage.clear()")
+        self.page.goto("about:blank")  # what was still loading is broken off now, not in the next visit
+        self.messages, self.requests, self.failures = [], [], []
 
 
 def arrived(answer):
@@ -116,15 +123,23 @@ SETTLED = """async () => {
 
 @pytest.fixture(scope="session")
 def visit(site, browser):
-    """Open a page of the book at a width and in a theme, as a reader's system asks for it: a context manager."""
+    """Open a page of the book at a width and in a theme, as a reader's system asks for it: a context manager.
 
-    @contextmanager
-    def opened(name, width=1280, theme="light"):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
-        visit = watched(context.new_page())
-        visit.status = visit.page.goto(f"{site}{name}", wait_until="load").status
-        visit.page.evaluate(SETTLED)
-        yield visit
-        context.close()
+    Tabs are used again, as by a reader who goes from page to page: a new window costs more than the page in it. A tab
+    that breaks is left where it is.
+    """
+    spare = []
+    with browser.new_context() as context:
 
-    return opened
+        @contextmanager
+        def opened(name, width=1280, theme="light"):
+            visit = spare.pop() if spare else watched(context.new_page())
+            visit.page.set_viewport_size({"width": width, "height": 900})
+            visit.page.emulate_media(color_scheme=theme)
+            visit.status = visit.page.goto(f"{site}{name}", wait_until="load").status
+            visit.page.evaluate(SETTLED)
+            yield visit
+            visit.leave()
+            spare.append(visit)
+
+        yield opened

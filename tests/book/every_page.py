@@ -22,6 +22,7 @@ def script(name):
 
 
 INSPECTION, ACCESSIBILITY = script("inspection.js"), script("accessibility.js")
+FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 FIRST_PAINT = """() => new Promise(told => {
     const seen = list => list.getEntriesByName('first-contentful-paint').forEach(each => told(each.startTime));
     new PerformanceObserver(seen).observe({type: 'paint', buffered: true});  // it may come after all has loaded
@@ -56,13 +57,13 @@ def faults_of_loading(visited, site):
     }
 
 
-def faults_of_sight(seen):
+def faults_of_sight(seen, theme):
     """What is wrong with what a page shows (see inspection.js), by what should have been."""
     figures = [each for each in seen["figures"] if min(len(each["caption"]), len(each["alternative"])) <= 20]
     written, rendered, wrong = seen["formulas"]
     texts = 4 * (len(seen["figures"]) - seen["viewers"])  # a viewer has no text in its images
     return {
-        "the theme is the one the reader's system asks for": None if seen["theme"] == seen["asked"] else seen["theme"],
+        "the theme is the one the reader's system asks for": None if seen["theme"] == theme else seen["theme"],
         "the page does not scroll sideways": max(seen["overhang"], 0),
         "nothing is wider than the screen": seen["wide"],
         "there is one heading of the first level": None if len(seen["headings"]) == 1 else seen["headings"],
@@ -85,8 +86,8 @@ def told(faults):
 def test_the_page_is_whole_readable_and_accessible(loaded, site, theme):
     page = loaded.page
     page.emulate_media(color_scheme=theme)  # as when the reader's system changes at dusk
-    page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
-    faults = faults_of_loading(loaded, site) | faults_of_sight(page.evaluate(INSPECTION, CONTRAST))
+    page.evaluate(FRAMES)
+    faults = faults_of_loading(loaded, site) | faults_of_sight(page.evaluate(INSPECTION, CONTRAST), theme)
     rules = AXE_SEES.get((page.viewport_size["width"], theme))
     if rules is not None:
         faults["axe finds nothing"] = violations(page, rules)

@@ -74,7 +74,6 @@ contrast => {
   const count = selector => all(selector).length;
   return {
     theme: root.dataset.theme,
-    asked: matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light',
     overhang: root.scrollWidth - root.clientWidth,
     wide: wide.slice(0, 5),
     headings: all('h1').filter(each => each.checkVisibility()).map(each => each.innerText.trim()),  // one more is for print

@@ -19,7 +19,7 @@ CURATED, EXTRACTED = STAGES["1_data_curation"], STAGES["2_embedding_extraction"]
 REPOSITORY = "https://github.com/tumorbench/tumorbench"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def knn(visit):
     with visit(KNN) as visited:
         yield visited.page
