@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tumorbench_utils import embeddings
-from tumorbench_utils.models import TEN, loading
+from tumorbench_utils.models import MODELS, TEN, loading
+from tumorbench_utils.registry import UnknownNameError
 
 ROOT = Path(__file__).parents[1]
 CHAPTER = (ROOT / "book" / "own_model.md").read_text(encoding="utf-8")
@@ -75,7 +76,8 @@ def installed(tmp_path_factory):
 def test_a_package_brings_its_model(installed, tmp_path):
     code = "from tumorbench_utils.models import MODELS; print(MODELS.get('my_ct_model').title, len(MODELS))"
     assert python(tmp_path, "-c", code, path=[installed]).stdout == f"My CT model {len(TEN) + 5}\n"
-    assert "unknown model 'my_ct_model'" in python(tmp_path, "-c", code).stderr
+    with pytest.raises(UnknownNameError, match="unknown model 'my_ct_model'"):
+        MODELS.get("my_ct_model")  # here it is not installed
 
 
 def test_a_notebook_runs_the_model_of_a_package(installed, ran, tmp_path):

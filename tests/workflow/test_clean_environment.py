@@ -125,10 +125,12 @@ def clean(tmp_path_factory):
     subprocess.run([newest_python(), "-m", "venv", home / "venv"], check=True, capture_output=True)
     python = home / "venv/bin/python"
     environment = {name: value for name, value in os.environ.items()
-                   if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "JUPYTER_PATH")}  # fmt: skip
+                   if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "JUPYTER_PATH",
+                                   "PYTHONDONTWRITEBYTECODE")}  # fmt: skip
     environment |= {
         "PYTHONNOUSERSITE": "1",
         "JUPYTER_PATH": str(home / "venv/share/jupyter"),
+        "PIP_NO_COMPILE": "0",  # on, as pip reads it: Python compiles what is imported, which is far less
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": f"url.{repository.as_uri()}.insteadOf",
         "GIT_CONFIG_VALUE_0": url,
