@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 
 from .. import artefacts, curation, imaging, parallel, patches
 from .. import masks as tumours
@@ -116,7 +115,7 @@ def _tumour(path: str, ct: imaging.Volume, job: _Job) -> imaging.Volume | str:
         mask = tumours.largest_component(curation.read_segments(job.root / path, ct, job.segment))
     except curation.UNREADABLE as error:
         return _reason(error, job)
-    box = ndimage.find_objects(mask.view(np.uint8))[0]
+    box = tumours.box_of(mask)
     return replace(ct, array=mask[box].copy(), origin=ct.to_physical([each.start for each in box[::-1]]))
 
 

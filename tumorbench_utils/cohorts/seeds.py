@@ -75,7 +75,7 @@ def described(ct: Volume, mask: np.ndarray | None, seed: Seed | None = None) -> 
         if point is not None:
             _check_near(point, largest, ct)
         point = tumour.centroid if point is None else point
-        parts = ndimage.label(mask[ndimage.find_objects(mask.view(np.uint8))[0]], np.ones((3, 3, 3)))[1]
+        parts = ndimage.label(mask[masks.box_of(mask)], np.ones((3, 3, 3)))[1]
         found = {"volume_ml": tumour.volume_ml, "diameter_mm": tumour.diameter_mm, "parts": parts}
         found["tumour_hu"] = float(ct.array[largest].mean())
     return {

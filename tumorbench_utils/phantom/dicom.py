@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import uuid
+from collections.abc import ItemsView
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,15 +41,21 @@ def _uid(of: Case, *name: object) -> str:
 
 def ct_series(of: Case, retest: bool, image: Scan) -> list[Dataset]:
     """The slices of a CT, by increasing z: int16, explicit VR little endian, HU = stored value - 1024."""
-    slices = []
+    from pydicom.charset import default_encoding
+    from pydicom.dataset import Dataset, FileMetaDataset
+
+    slices, header = [], _header(of, retest, image)
+    elements = _encoded(header)
     for k, pixels in enumerate(image.hu):
         position = image.origin + np.array([0, 0, k * image.spacing[2]])
-        one = _header(of, retest, image)
+        one = Dataset(dict(elements))
+        one.set_original_encoding(False, True, default_encoding)  # that of the elements
+        one.file_meta = FileMetaDataset(dict(header.file_meta.items()))
         one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = _uid(of, retest, "ct", k)
         one.InstanceNumber = k + 1
         one.ImagePositionPatient = [f"{value:.4f}" for value in position]
         one.SliceLocation = f"{position[2]:.4f}"
-        one.PixelData = (pixels - np.int16(INTERCEPT)).astype("<i2").tobytes()
+        one.add_new("PixelData", "OW", (pixels - np.int16(INTERCEPT)).astype("<i2").tobytes())
         slices.append(one)
     return slices
 
@@ -84,6 +92,16 @@ def _header(of: Case, retest: bool, image: Scan) -> Dataset:
     one.RescaleSlope, one.RescaleIntercept, one.RescaleType = "1", str(INTERCEPT), "HU"
     one.WindowCenter, one.WindowWidth = "-600", "1500"
     return one
+
+
+def _encoded(header: Dataset) -> ItemsView:
+    """The elements of a dataset as the bytes of a file, which pydicom writes as they are: once for all slices."""
+    import pydicom
+
+    buffer = io.BytesIO()
+    header.save_as(buffer)
+    buffer.seek(0)
+    return pydicom.dcmread(buffer, force=True).items()
 
 
 def segmentation(of: Case, retest: bool, image: Scan, slices: list[Dataset]) -> Dataset:

@@ -97,7 +97,9 @@ def _chest(chest: Chest, axes: Sequence[np.ndarray], pose: Pose, rng: np.random.
 
 def _paint(image: np.ndarray, hu, depth: np.ndarray, edge: float) -> None:
     """Blend ``hu`` into ``image`` where ``depth`` (mm) is positive, over a border ``edge`` mm wide."""
-    cover = np.clip(depth / edge + 0.5, 0, 1)
+    cover = depth / edge
+    cover += 0.5
+    cover.clip(0, 1, out=cover)
     image += cover * (hu - image)
 
 
@@ -242,9 +244,11 @@ def _grain(rng: np.random.Generator, x, y, heights: np.ndarray, cell: float = 7.
     """Random texture (z, y, x) of unit variance at most, fixed in the patient: values ``cell`` mm apart, joined."""
     knots = rng.standard_normal((40, 64, 64), np.float32)
     place = [y / cell + 32, x / cell + 32]
-    planes = np.stack([ndimage.map_coordinates(knot, place, order=1, mode="nearest") for knot in knots])
     level = np.clip(heights / cell + 20, 0, 38.999)
     low, share = level.astype(int), (level % 1).astype(np.float32)[:, None, None]
+    needed = knots[low.min() : low.max() + 2]
+    planes = np.stack([ndimage.map_coordinates(knot, place, order=1, mode="nearest") for knot in needed])
+    low -= low.min()
     return planes[low] * (1 - share) + planes[low + 1] * share
 
 
