@@ -8,6 +8,8 @@ import warnings
 
 import numpy as np
 
+from tumorbench_utils.models.base import monai_alone
+
 AIR = -1024
 L, M = (AIR, 2048), (-1000, 1000)  # windows, HU
 RECIPES = {  # axes, window, spacing, size of the ten models, in the order of the study's first table
@@ -27,7 +29,9 @@ RECIPES = {  # axes, window, spacing, size of the ten models, in the order of th
 def tensor(volume):
     """A volume as MONAI holds it after loading: (1, x, y, z) float32 with an index-to-RAS affine."""
     import torch
-    from monai.data import MetaTensor
+
+    with monai_alone():
+        from monai.data import MetaTensor
 
     affine = np.eye(4)
     affine[:3, :3] = np.diag([-1, -1, 1]) @ (volume.direction * volume.spacing)

@@ -1,10 +1,12 @@
 """The registries of models against the study's own table, the released features and the released pipeline."""
 
+import sys
+
 import pytest
 import released_pipeline
 
 from tumorbench_utils import models, published
-from tumorbench_utils.models import MODELS, TEN, Control, Model
+from tumorbench_utils.models import MODELS, TEN, Control, Model, base
 from tumorbench_utils.patches import BENCHMARK
 
 FURTHER = ["astra", "random_encoder", "volume", "radiomics"]
@@ -95,3 +97,16 @@ def test_an_encoder_is_called_by_the_name_of_its_table(name):
 def test_a_table_that_nobody_makes_is_told(name, words):
     with pytest.raises((ValueError, LookupError), match=words):
         models.called(name)
+
+
+def test_what_monai_does_without_is_hidden_for_that_import_only(monkeypatch):
+    monkeypatch.setattr(base, "UNUSED", ("chunk_of_none", "colorsys", "json"))
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    loaded = sys.modules["json"]
+    with pytest.raises(ModuleNotFoundError, match="colorsys"), base.monai_alone():
+        assert sys.modules["json"] is loaded  # what is there already stays
+        import colorsys
+    import colorsys
+
+    assert colorsys.rgb_to_hsv(0, 0, 0) == (0, 0, 0)
+    assert "chunk_of_none" not in sys.modules and sys.modules["json"] is loaded

@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from monai.visualize import OcclusionSensitivity
 from scipy import stats
 
 from tumorbench_utils import saliency
+from tumorbench_utils.models.base import monai_alone
 from tumorbench_utils.saliency import SaliencyError
 from tumorbench_utils.saliency import occlusion as rules  # the module
 
@@ -23,6 +23,13 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def monai_class():
+    """Not imported to collect the tests."""
+    with monai_alone():
+        from monai.visualize import OcclusionSensitivity
+    return OcclusionSensitivity
 
 
 def image_of(shape=(16, 16, 16), seed=0):
@@ -78,7 +85,7 @@ def looped(embed, image, size, overlap, fill):
         axes = [np.exp(-((np.arange(n) - (n - 1) / 2) ** 2) / (2 * (n / 8) ** 2)) for n in size]
         weights = np.einsum("i,j,k->ijk", *axes)
         weights = np.maximum(weights, max(weights.min(), 1e-3))
-        factor = OcclusionSensitivity.gaussian_occlusion(image, size)[0][0, 0]
+        factor = monai_class().gaussian_occlusion(image, size)[0][0, 0]
     total, count = np.zeros((*shape, embed(image).shape[1])), np.zeros(shape)
     own, first = [], []
     for x in starts(shape[0], size[0], overlap):
@@ -117,9 +124,9 @@ def test_map_is_that_of_a_loop_over_voxels(shape, size, fill):
 @pytest.mark.parametrize(("shape", "size"), [((16, 16, 16), 6), *SIZES[1:3]])
 def test_map_is_that_of_monai_as_the_released_code_calls_it(shape, size, fill, monkeypatch):
     if fill == "local":  # MONAI 1.6.1 unpacks the pair the wrong way round there: it multiplies by the mean
-        monkeypatch.setattr(OcclusionSensitivity, "constant_occlusion", lambda x, value, size: (value, 0))
+        monkeypatch.setattr(monai_class(), "constant_occlusion", lambda x, value, size: (value, 0))
     embed, image = network(), image_of(shape)
-    theirs = OcclusionSensitivity(
+    theirs = monai_class()(
         embed, mask_size=size, n_batch=12, overlap=0.25, activate=False, verbose=False, mode=RIVALS[fill]
     )
     with torch.no_grad():

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 FAINT = 1e-3  # of the median standard deviation, below which a dimension says next to nothing
 TWIN = 1e-6  # how far below 1 the cosine similarity of two duplicates may be
@@ -236,6 +235,8 @@ def correlations(components: np.ndarray, volume_ml: np.ndarray) -> pd.DataFrame:
     Columns component (from 1), spearman, samples; no row if fewer than five samples have a volume above zero or all
     have the same. The sign is that of the component, which is arbitrary.
     """
+    from scipy import stats
+
     known = np.isfinite(volume_ml) & (volume_ml > 0)
     volumes = volume_ml[known]
     enough = len(volumes) >= FEWEST and np.ptp(volumes) > 0
@@ -252,6 +253,8 @@ def compare(first: np.ndarray, second: np.ndarray, k: int = NEIGHBOURS, most: in
     Of fewer than 2 k + 1 samples (n - 1) // 2 neighbours are taken. Of more than ``most`` samples as many are taken,
     evenly spaced.
     """
+    from scipy import stats
+
     first, second = _checked(first), _checked(second)
     if len(first) != len(second):
         raise ValueError(f"two embeddings of {len(first)} and {len(second)} samples cannot be held against each other")

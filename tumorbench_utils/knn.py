@@ -15,9 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold, train_test_split
-from sklearn.neighbors import KNeighborsClassifier
 from tqdm import TqdmWarning
 
 from . import statistics
@@ -86,6 +83,8 @@ def paper_splits(labels: Sequence, seeds: Iterable[int] | None = None) -> list[S
 
     They depend on the order of the rows, and know nothing of patients.
     """
+    from sklearn.model_selection import train_test_split
+
     labels = statistics.binary_labels(labels)
     rows = np.arange(len(labels))
     splits = []
@@ -107,6 +106,8 @@ def grouped_splits(labels: Sequence, patients: Sequence, seeds: Iterable[int] | 
 
     Ten stratified patient-grouped folds a seed: three test, two validation, five train.
     """
+    from sklearn.model_selection import StratifiedGroupKFold
+
     labels, patients = statistics.binary_labels(labels), np.asarray(patients)
     people = [len(np.unique(patients[labels == label])) for label in (0, 1)]
     if min(people) < 10:
@@ -319,6 +320,9 @@ def optuna_study(embeddings: np.ndarray, labels: Sequence, split: Split, k_max: 
 
     The reference against which :func:`evaluate` is tested and timed; some hundred times slower.
     """
+    from sklearn.metrics import roc_auc_score
+    from sklearn.neighbors import KNeighborsClassifier
+
     vectors, labels = np.asarray(embeddings, np.float64), np.asarray(labels)
 
     def objective(trial: optuna.Trial) -> float:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import ConvexHull
-from scipy.spatial.distance import pdist
 
 from .imaging import ImageError, Volume, dicom_files, is_image, read_dicom, read_image, undecoded
 
@@ -79,6 +77,9 @@ def tumour(mask: np.ndarray, ct: Volume) -> Tumour:
 
     The diameter runs between voxel corners, not centres, so one voxel has its diagonal and a box its own.
     """
+    from scipy.spatial import ConvexHull
+    from scipy.spatial.distance import pdist
+
     if mask.shape != ct.array.shape or not mask.any():
         raise ImageError(f"{ct.source} {ct.array.shape}: the mask {mask.shape} is empty or on another grid")
     box = box_of(mask)

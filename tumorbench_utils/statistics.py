@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 SAMPLE = ["split", "sample_id", "label"]  # what makes two predictions comparable
 CHUNK = 2000  # draws at a time
@@ -62,7 +62,7 @@ def corrected_interval(values: Sequence[float], n_train: float, n_test: float) -
     """
     values = np.asarray(values, float)
     scale = 1 / len(values) + n_test / n_train
-    margin = stats.t.ppf(0.975, len(values) - 1) * np.sqrt(scale * values.var(ddof=1))
+    margin = special.stdtrit(len(values) - 1, 0.975) * np.sqrt(scale * values.var(ddof=1))
     return _limits(values.mean(), margin)
 
 
@@ -188,7 +188,7 @@ def wilson(found: int, n: int) -> tuple[float, float]:
     """
     if not n:
         return float("nan"), float("nan")
-    z = stats.norm.ppf(0.975)
+    z = special.ndtri(0.975)
     middle = (found + z**2 / 2) / (n + z**2)
     half = z / (n + z**2) * np.sqrt(found * (n - found) / n + z**2 / 4)
     return float(max(0.0, middle - half)), float(min(1.0, middle + half))

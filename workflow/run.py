@@ -39,6 +39,8 @@ def main() -> None:
     else:
         command += ["--workflow-profile", str(PROFILES / "default"), "--cores", chosen.cores]
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait leave the core to other notebooks
+    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+        os.environ.setdefault(name, str(2**32))  # glibc keeps the memory of one layer for the next, not for the kernel
     os.execv(sys.executable, [*command, *options, "--config", *config])
 
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from .. import statistics
 from .neighbours import Limits
@@ -115,6 +113,9 @@ def stacking(probabilities: np.ndarray, labels: np.ndarray, c: float) -> Logisti
     ``LogisticRegression(C=c, class_weight="balanced")`` as in the released code, but by Newton's method to the end:
     there lbfgs stops at a tolerance, after ten times as long.
     """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         model = LogisticRegression(

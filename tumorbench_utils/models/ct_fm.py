@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..patches import BENCHMARK, Geometry
-from .base import Checkpoint, Layout, Model, Recipe, last_level
+from .base import Checkpoint, Layout, Model, Recipe, last_level, monai_alone
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 def build() -> Module:
     """The encoder of a SegResNet, which gives a list of five levels."""
-    from monai.networks.nets.segresnet_ds import SegResEncoder
+    with monai_alone():
+        from monai.networks.nets.segresnet_ds import SegResEncoder
 
     return SegResEncoder(spatial_dims=3, in_channels=1, init_filters=32, blocks_down=(1, 2, 2, 4, 4))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..patches import BENCHMARK, Geometry
-from .base import Checkpoint, Layout, Model, Recipe
+from .base import Checkpoint, Layout, Model, Recipe, monai_alone
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def build() -> Module:
     """A 3D ResNet-50 of double width, pooled over space at its end."""
-    from monai.networks.nets import resnet50
+    with monai_alone():
+        from monai.networks.nets import resnet50
 
     return resnet50(
         pretrained=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..patches import BENCHMARK, Geometry
-from .base import Checkpoint, Layout, Model, Recipe
+from .base import Checkpoint, Layout, Model, Recipe, monai_alone
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 def build() -> Module:
     """An inflated ResNet-152, and the head that projects its 2,048 features to the 512 shared with text."""
-    from monai.networks.nets import ResNet
     from torch.nn import Conv3d
+
+    with monai_alone():
+        from monai.networks.nets import ResNet
 
     encoder = ResNet(
         block="bottleneck",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..patches import BENCHMARK
-from .base import Model, Recipe
+from .base import Model, Recipe, monai_alone
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def build() -> Module:
     """A 3D ResNet-18 for one channel, without a classifier."""
-    from monai.networks.nets import resnet18
+    with monai_alone():
+        from monai.networks.nets import resnet18
 
     return resnet18(pretrained=False, spatial_dims=3, n_input_channels=1, conv1_t_stride=2, feed_forward=False)
 

@@ -6,7 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from ..patches import BENCHMARK, Geometry
-from .base import Checkpoint, Layout, Model, Recipe, last_level
+from .base import Checkpoint, Layout, Model, Recipe, last_level, monai_alone
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def build() -> Module:
     """The Swin transformer of a SwinUNETR without its convolutional blocks; it gives a list of five levels."""
-    from monai.networks.nets.swin_unetr import SwinTransformer
+    with monai_alone():
+        from monai.networks.nets.swin_unetr import SwinTransformer
 
     return SwinTransformer(
         in_chans=1,

@@ -11,8 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
-from scipy.cluster import hierarchy
-from scipy.spatial.distance import squareform
 
 from .base import CONTROL, INK, MUTED, OURS, PUBLISHED, SECOND, STYLE, canvas, nothing, wrap
 from .robustness import LABEL, SMALL, interval, ladder, require, rungs
@@ -30,6 +28,9 @@ def clustered(matrix: pd.DataFrame, most: float) -> tuple[list[str], np.ndarray 
     ``matrix`` is symmetric, by model; its diagonal is not looked at. The order is that of optimal leaves; of fewer
     than three models it stays as it is, without a tree.
     """
+    from scipy.cluster import hierarchy
+    from scipy.spatial.distance import squareform
+
     if len(matrix) < 3:
         return list(matrix), None
     distance = 1 - matrix.to_numpy(float) / most
@@ -96,6 +97,8 @@ def _cells(axis: Axes, values: np.ndarray, colour: str, deepest: float, digits: 
 
 
 def _tree(axis: Axes, tree: np.ndarray) -> None:
+    from scipy.cluster import hierarchy
+
     drawn = hierarchy.dendrogram(tree, no_plot=True)
     for across, up in zip(drawn["icoord"], drawn["dcoord"], strict=True):
         axis.plot((np.array(across) - 5) / 10, up, color=MUTED, linewidth=1.2)  # scipy has leaves at 5, 15, 25, ...

@@ -11,7 +11,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from scipy import stats
 
 from .base import INK, MUTED, OURS, SECOND, STYLE, canvas, counted, nothing, wrap
 
@@ -38,6 +37,8 @@ def survival_curve(axis: Axes, annotations: pd.DataFrame) -> None:
 
     Columns time_days and event (1 death, 0 censored); samples that lack one are not in the estimate.
     """
+    from scipy import stats
+
     known = _followed(annotations)
     years, dead = known["time_days"].to_numpy() / 365.25, known["event"].to_numpy() == 1
     survival = stats.ecdf(stats.CensoredData(uncensored=years[dead], right=years[~dead])).sf

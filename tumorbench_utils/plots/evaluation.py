@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_curve
 
 from .base import CHANCE, CONTROL, INK, MUTED, OURS, PUBLISHED, SECOND, STYLE, canvas, wrap
 from .curation import has_follow_up, survival_curve
@@ -86,11 +85,13 @@ def validation_curves(curves: np.ndarray, chosen: Sequence[int], study: pd.DataF
 
 def roc_bands(predictions: Mapping[str, pd.DataFrame]) -> Figure:
     """Mean ROC curve over splits with the central 95 % of the splits; (split, label, probability) by title."""
+    from sklearn.metrics import roc_curve
+
     figure, (axis,) = canvas(4.6)
     grid = np.linspace(0, 1, 101)
-    colours = sns.color_palette([OURS, SECOND, CONTROL, MUTED], len(predictions))
+    colours = itertools.cycle([OURS, SECOND, CONTROL, MUTED])
     with matplotlib.rc_context(STYLE):
-        for (title, frame), colour in zip(predictions.items(), colours, strict=True):
+        for (title, frame), colour in zip(predictions.items(), colours, strict=False):
             curves = []
             for _, rows in frame.groupby("split"):
                 false_positive, true_positive, _ = roc_curve(rows["label"], rows["probability"])
@@ -156,6 +157,8 @@ def spread(samples: Mapping[str, Sequence[float]], marks: Mapping[str, float], l
 
 def auc_heatmap(table: pd.DataFrame) -> Figure:
     """Models by cohorts, coloured by AUC; ``table`` is indexed by model title, a column a cohort title."""
+    import seaborn as sns
+
     figure, (axis,) = canvas(1.2 + 0.34 * len(table))
     with matplotlib.rc_context(STYLE):
         sns.heatmap(

@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
-from scipy import stats
 
 from ..diagnostics import Comparison, Diagnosis
 from ..patches import AXES, Geometry
@@ -323,6 +322,8 @@ def recipes(compared: Comparison, names: tuple[str, str] = ("benchmark", "author
     Bars are samples by how many of their k nearest neighbours both embeddings have, the line what unrelated
     embeddings would give. Dots are pairs of samples, at most six hundred.
     """
+    from scipy import stats
+
     if not compared.k:
         return nothing("Fewer than three samples: no neighbours to compare.")
     k, n = compared.k, compared.samples

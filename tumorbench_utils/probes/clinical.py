@@ -10,20 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from sklearn.compose import ColumnTransformer
-from sklearn.impute import SimpleImputer
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
 from threadpoolctl import threadpool_limits
 
 from .. import statistics
 from ..knn import Split
 from . import linear
 from .linear import Evaluation, ProbeError
+
+if TYPE_CHECKING:
+    from sklearn.compose import ColumnTransformer
 
 PREFIX = "clinical_"
 RARE = 5  # training samples below which a level is joined with the other rare ones
@@ -86,6 +85,11 @@ def _unfit(values: pd.Series) -> str:
 def features(of: Covariates) -> ColumnTransformer:
     """Covariates as numbers, to be fitted on training samples: missing ones get the median and a flag of their own,
     categories one column a level, levels rare or new joined."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
     number = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
     category = make_pipeline(
         SimpleImputer(strategy="constant", fill_value=MISSING),
@@ -169,6 +173,8 @@ def _fused(
 def out_of_fold(vectors: np.ndarray, labels: Sequence, patients: Sequence, split: Split, c: float) -> np.ndarray:
     """Logits (n,) of the linear probe at ``c`` that a split allows: of a training sample from the other folds of
     training patients, of all other samples from all training samples."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
     labels, patients = statistics.binary_labels(labels), np.asarray(patients)
     train = split.train
     found = np.full(len(labels), np.nan)

@@ -24,7 +24,6 @@ from itertools import combinations, permutations
 import numpy as np
 import pandas as pd
 from scipy.special import expit
-from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
 from .. import embeddings, knn, statistics
@@ -145,6 +144,8 @@ def _check_vectors(origin: str, vectors: np.ndarray, n: int) -> None:
 
 
 def _split(cohort: str, labels: np.ndarray, patients: np.ndarray, folds: int, seed: int) -> tuple:
+    from sklearn.model_selection import StratifiedGroupKFold
+
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     parts = tuple(splitter.split(labels, labels, patients))
     if any(len(np.unique(labels[train])) < 2 for train, _ in parts):

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.special import expit
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from tqdm import TqdmWarning
 
@@ -122,6 +120,9 @@ def solve(coordinates: np.ndarray, labels: np.ndarray, c: float, start: np.ndarr
     With many coordinates steps are found by conjugate gradients, in place of a Hessian that grows with the square of r.
     An optimum that is not reached in 100 steps is a :class:`ProbeError`.
     """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     solver = "newton-cholesky" if coordinates.shape[1] <= MANY else "newton-cg"
     model = LogisticRegression(C=c, solver=solver, tol=CLOSE, max_iter=STEPS, warm_start=True)
     if start is not None:
@@ -210,6 +211,9 @@ def released(vectors: np.ndarray, labels: Sequence, splits: Sequence[Split]) -> 
 
     Where lbfgs stops before its optimum, ``converged`` is False in the scores: those splits are counted, not hidden.
     """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     labels = checked(vectors, labels, splits)
 
     def one(split: Split) -> tuple[float, float, np.ndarray, bool]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 from .. import knn, statistics
 from . import agreement
@@ -192,6 +191,8 @@ def held_out(
 
 def _folds(labels: np.ndarray, patients: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Training part and held-out part (row numbers) of each fold."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
     people = [len(np.unique(patients[labels == label])) for label in (0, 1)]
     folds = min(folds, *people)
     if folds < 2:

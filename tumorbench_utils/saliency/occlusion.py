@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..models.base import monai_alone
 from .base import Embed, SaliencyError, check_image, cosine_distances, distances_of, embedded, unusable, value_of
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ def _window(size: int | Sequence[int], shape: tuple, overlap: float) -> tuple[in
 
 def _positions(shape: tuple, size: tuple, overlap: float) -> np.ndarray:
     """First voxels (N, 3) of the windows, as MONAI's ``sliding_window_inference`` places them."""
-    from monai.data.utils import dense_patch_slices
+    with monai_alone():
+        from monai.data.utils import dense_patch_slices
 
     step = [max(1, int(each * (1 - overlap))) for each in size]
     return np.array([[part.start for part in box] for box in dense_patch_slices(shape, size, step)])
@@ -118,7 +120,8 @@ def _box(first: np.ndarray, size: tuple) -> tuple[slice, ...]:
 def _replacement(fill: str | float, image: torch.Tensor, size: tuple) -> Callable:
     """What a window (1, *size) becomes; everything stays on the device of the image."""
     if fill == "gaussian":
-        from monai.visualize import OcclusionSensitivity
+        with monai_alone():
+            from monai.visualize import OcclusionSensitivity
 
         factor, _ = OcclusionSensitivity.gaussian_occlusion(image.new_zeros(1, 1, 1, device="cpu"), size)
         factor = factor[0].to(image.device)
@@ -133,7 +136,8 @@ def _replacement(fill: str | float, image: torch.Tensor, size: tuple) -> Callabl
 
 def _weights(fill: str | float, size: tuple) -> np.ndarray:
     """(*size) weight of a window's embedding at each of its voxels."""
-    from monai.data.utils import compute_importance_map
+    with monai_alone():
+        from monai.data.utils import compute_importance_map
 
     return compute_importance_map(size, mode="gaussian" if fill == "gaussian" else "constant").numpy().astype(float)
 
