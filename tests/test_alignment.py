@@ -274,7 +274,7 @@ def test_what_is_not_known_is_said_and_not_a_number():
     assert found.pairs.filter(like="given").isna().all(axis=None)
     assert found.models[["volume", "label"]].isna().all(axis=None)
     told = " | ".join(found.lacking)
-    assert "volume: these samples have none" in told and "label: 2 of 15 samples have a label" in told
+    assert "volume, since these samples have none" in told and "label: 2 of 15 samples have a label" in told
     assert found.curves["k"].max() == 13
 
 

@@ -161,7 +161,7 @@ def test_what_is_not_known_is_left_away_and_said():
     table, which = pages.pairs_words(found, TITLES)
     assert not [name for name in table if "volume" in name] and which == "All pairs"
     assert isinstance(pages.confounds_shown(found, TITLES, ""), Shown)
-    assert pages.confounds_lacking(found) == "- Not shown: volume: these samples have none."
+    assert pages.confounds_lacking(found) == "- Not shown: volume, since these samples have none."
     assert pages.confounds_lacking(found, "phantom").startswith("- PHANTOM: Not shown: volume")
     assert "volume alone" not in pages.findings(found, TITLES, "")
     assert set(pages.tidy(found, "c", TITLES)["quantity"]).isdisjoint({"volume", "volume_p"})

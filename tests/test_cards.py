@@ -133,7 +133,7 @@ def test_table_of_models_has_text_for_every_column():
 
 
 def test_random_weights_are_a_notice():
-    text = cards.weights_sentence(Weights("random", "seed 0", "", "f" * 64, 83))
+    text = cards.weights_sentence(Weights("random", "untrained, seed 0", "", "f" * 64, 83))
     assert text.startswith('<p class="tb-notice">untrained: weights as drawn at random (seed 0).')
 
 

@@ -297,7 +297,7 @@ def test_a_worst_case_that_is_equal_as_printed_is_as_high_and_not_higher(judged)
     good = (scores["model"] == "good") & (scores["measure"] == "auc_worst")
     barely = scores.assign(value=scores["value"].where(~good, scores["head"].map(of_volume.round(2) + 0.004)))
     for line in pages.findings(page, barely, apart).splitlines()[2:4]:
-        assert "0 of 1 other embedding have a higher worst case" in line and "; 1 is as high." in line
+        assert "0 of 1 other embedding have a higher worst case" in line and "; 1 is as high to two decimals." in line
 
 
 def test_results_and_predictions_are_written_tidy_with_provenance(judged):

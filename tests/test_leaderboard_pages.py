@@ -452,7 +452,7 @@ def test_a_run_of_phantoms_and_one_cohort_names_no_model_for_patients(board):
     words = pages.answers(board)
     assert words.startswith("**This run names no model for patients.** One trained model was tested on patients")
     marked = "AUC [0.89]{.tb-published} (95 % interval 0.87 to 0.90)"
-    assert f"FMCIB, {marked} on LUNA16 (0 of 9 others overlap)" in words
+    assert f"FMCIB, {marked} on LUNA16 (0 of 9 intervals overlap)" in words
     published = " ".join(line.partition("As published:")[2] for line in words.splitlines())
     assert published.count("]{.tb-published}") == 9 and not re.search(
         r"(AUC|RIDER|to|kappa of \S+) \d\.\d\d \(95", published

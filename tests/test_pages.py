@@ -339,12 +339,24 @@ def test_a_summary_of_a_cohort_without_endpoint_counts_no_classes():
 
 def test_a_summary_counts_tumours_and_patches_and_a_seed_point_that_every_geometry_lacks_once(built):
     measured = Measured(pd.DataFrame({"sample_id": ["a"] * 5}), pd.DataFrame({"sample_id": ["b"] * 2}))
-    said = pages.summary(COHORTS.get("rider"), "paper", None, selected("rider", 0, 0), measured, built.bank)
-    assert said == [
+    rider = COHORTS.get("rider"), "paper", None, selected("rider", 0, 0), measured
+    banks = [bank.Bank(path).rows for path in built.bank.paths.values()]
+    cut = sum(int(each["clamped"].sum()) for each in banks)
+    assert len(banks) > 1
+    assert pages.summary(*rider, built.bank) == [
         "5 tumours were measured, 2 could not be.",
-        "The patch bank holds 15 patches a geometry; 6 of them are cut off by the border of the image, 6 seed points "
-        "were left out.",
+        f"The patch banks hold 15 patches a geometry; {cut} in all are cut off by the border of the image, 6 seed "
+        "points were left out.",
     ]
+
+
+def test_banks_of_fewer_seed_points_are_told_by_the_least_and_the_most(built, monkeypatch):
+    first, *_ = built.bank.paths.values()
+    rows = {path: bank.Bank(path).rows for path in built.bank.paths.values()}
+    rows[first] = rows[first].iloc[:4]
+    monkeypatch.setattr(pages, "Bank", lambda path: SimpleNamespace(rows=rows[path]))
+    (said,) = pages.summary(COHORTS.get("rider"), "paper", None, selected("rider", 0, 0), None, built.bank)
+    assert said.startswith("The patch banks hold 4 to 15 patches a geometry; ")
 
 
 def test_sized_tables_have_the_volumes_measured_here():

@@ -154,6 +154,21 @@ def test_the_three_of_the_best_mean_rank_are_in_colour_the_others_grey():
     assert all(line.get_markerfacecolor() == "none" for line in axis.lines if line.get_marker() == "o")
 
 
+@pytest.mark.parametrize(
+    ("ranks", "few"),
+    [
+        ((1, 2, 3, 4), 3),
+        ((1, 2, 3.5, 3.5), 2),
+        ((1, 3, 3, 3), 1),
+        ((2.5, 2.5, 2.5, 2.5), 0),
+        ((1, 2.5, 2.5), 3),
+        ((1, 2), 2),
+    ],
+)
+def test_a_tie_hands_out_no_colour(ranks, few):
+    assert leaderboard.leading(pd.DataFrame({"one": ranks, "two": ranks}, index=list("abcd")[: len(ranks)])) == few
+
+
 def test_equal_last_ranks_have_titles_in_places_of_their_own():
     figure = leaderboard.trajectories(pd.DataFrame(2.0, index=list("abc"), columns=["one", "two"]))
     assert sorted(text.xy[1] for text in figure.axes[0].texts) == [1, 2, 3]

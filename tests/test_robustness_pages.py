@@ -909,9 +909,9 @@ def test_sentences_give_the_numbers_of_the_tables_and_each_bears_its_own_mark():
     lines = findings("phantom", None, KAPPAS, DOSE, RESPONSES, both).splitlines()
     mine, theirs = "PHANTOM", "PHANTOM, UNTRAINED"
     assert lines == [
-        f"- {mine}: Mine: the study's kappa is 0.65 with k = 1; in 73 % of cases a moved patch finds itself.",
-        f"- {theirs}: Theirs, untrained: the study's kappa is 0.25 with k = 3; in 50 % of cases a moved patch finds "
-        "itself.",
+        f"- {mine}: Mine: kappa by the study's rule is 0.65 with k = 1; in 73 % of cases a moved patch finds itself.",
+        f"- {theirs}: Theirs, untrained: kappa by the study's rule is 0.25 with k = 3; in 50 % of cases a moved patch "
+        "finds itself.",
         f"- {mine}: A: a seed point that is 8 mm off (standard deviation on each axis) leaves 87 % (81 % to 92 %) of "
         "held-out decisions as they were; the AUC of 0.78 (0.69 to 0.88) changes by -0.17 (-0.26 to -0.07).",
         f"- {theirs}: B, untrained: a seed point that is 8 mm off (standard deviation on each axis) leaves 63 % (52 % "
@@ -946,7 +946,7 @@ def test_a_loss_is_called_excluded_only_by_intervals_that_do():
 
 def test_a_kappa_that_is_undefined_is_said_to_be():
     alike = robustness.StudyKappa(1, np.array([np.nan, np.nan]), np.array([0.1, 0.1]))
-    assert "Mine: the study's kappa is undefined with k = 1" in findings(kappas={"mine": alike})
+    assert "Mine: kappa by the study's rule is undefined with k = 1" in findings(kappas={"mine": alike})
     told(pages.kappas_shown({"mine": alike}, JOINED, ""), "Mine: undefined")
 
 

@@ -183,7 +183,8 @@ def _model_row(model: Model | Control) -> dict[str, str]:
 def weights_sentence(weights: Weights) -> str:
     """What an encoder was filled with, as Markdown; for random weights a notice that cannot be overlooked."""
     if weights.kind == "random":
-        text = f"untrained: weights as drawn at random ({weights.source}). What follows tests the machinery; "
+        source = weights.source.removeprefix("untrained, ")
+        text = f"untrained: weights as drawn at random ({source}). What follows tests the machinery; "
         return _notice(f"{text}it says nothing about trained weights.") + "\n"
     left = [f"{weights.dropped:,} left out by name" if weights.dropped else ""]
     left += [f"{weights.other:,} of other parts of the network" if weights.other else ""]
@@ -219,7 +220,8 @@ def _vectors(found: Diagnosis) -> str:
 def _few(samples: int, rank: int) -> str:
     if samples >= FEW:
         return ""
-    return f" With {samples:,} the figures say little: a rank is {rank:,} at most, and much of the rest is chance."
+    bound = f"a rank is {rank:,} at most, and " if rank == samples - 1 else ""  # else the dimensions bound it
+    return f" With {samples:,} the figures say little: {bound}much of {'the rest' if bound else 'them'} is chance."
 
 
 def _dead(found: Diagnosis) -> str:

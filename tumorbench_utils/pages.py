@@ -14,7 +14,7 @@ from .cohorts.base import Cohort, Endpoint
 from .curation import Measured, Selected
 from .sources import Zenodo
 
-NOTICE = '<p class="tb-notice">phantom: computed images of no patient, to test the machinery and to learn it</p>\n'
+NOTICE = '<p class="tb-notice">phantom: computed images of no patient, to test the machinery and to learn it.</p>\n'
 SHOWN = 12  # tumours in a montage
 VIEW = (64, 64, 64)  # voxels, mm in the geometry of 1 mm
 
@@ -164,8 +164,8 @@ def quality(table: pd.DataFrame) -> pd.DataFrame:
         values = table[name].dropna() if name in table else pd.Series(dtype=float)
         if len(values):
             most = str(table.loc[values.idxmax(), "sample_id"]).removeprefix("PHANTOM-")
-            figures = map(_figure, (values.min(), values.median(), values.max()))
-            rows.append((title, *figures, most if values.min() < values.max() else "–"))
+            figures = list(map(_figure, (values.min(), values.median(), values.max())))
+            rows.append((title, *figures, most if figures[0] != figures[2] else "–"))
     return pd.DataFrame(rows, columns=["quantity", "least", "median", "most", "most in"])
 
 
@@ -229,11 +229,13 @@ def summary(
     if measured is not None:
         points.append(f"{len(measured.table):,} tumours were measured, {len(measured.excluded):,} could not be.")
     if built is not None:
-        rows = Bank(built.paths[next(iter(built.paths))]).rows
+        rows = [Bank(path).rows for path in built.paths.values()]
+        least, most = (f"{each(map(len, rows)):,}" for each in (min, max))
+        cut = f"{sum(int(each['clamped'].sum()) for each in rows):,}"
         lost = built.excluded.drop_duplicates(["sample_id", "trial"])  # each geometry lists them
         points.append(
-            f"The patch bank holds {len(rows):,} patches a geometry; {int(rows['clamped'].sum()):,} of them are cut "
-            f"off by the border of the image, {len(lost):,} seed points were left out."
+            f"The patch banks hold {least if least == most else f'{least} to {most}'} patches a geometry; {cut} in all "
+            f"are cut off by the border of the image, {len(lost):,} seed points were left out."
         )
     return points
 

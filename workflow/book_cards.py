@@ -12,7 +12,7 @@ from tumorbench_utils import cards, pages, published
 from tumorbench_utils.cohorts import COHORTS, STUDY, Cohort
 from tumorbench_utils.models import MODELS, TEN, Control, Model
 
-GRID = "::::{{grid}} 2 2 4 4\n:gutter: 2\n:class-container: tb-cards\n\n{}\n::::\n"
+GRID = "::::{{grid}} 2 2 3 3\n:gutter: 2\n:class-container: tb-cards\n\n{}\n::::\n"
 NONE = "no page in this run"
 
 

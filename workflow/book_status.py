@@ -243,7 +243,7 @@ def inputs(run: Path, tables: dict[str, dict]) -> str:
     if not rows:
         return "No fetched file is recorded.\n"
     table = markdown_table(["file", "SHA-256"], [[f"`{name}`", f"`{digest}`"] for name, digest in sorted(rows)])
-    text = "Published embeddings and weights. Other files that the run fetched are not named in its records."
+    text = "Published embeddings and weights. Files that only an exercise reads are named at the foot of its page."
     return f"{text}\n\n{boxed(table)}"
 
 

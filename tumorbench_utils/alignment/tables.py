@@ -95,7 +95,7 @@ def align(
             about[name] = None
             lacking.append(f"{name}: {error}")
         if values is None:
-            lacking.append(f"{name}: these samples have none")
+            lacking.append(f"{name}, since these samples have none")
     groups = {
         "volume": None if about["volume"] is None else chance.size_groups(volumes),
         "label": None if about["label"] is None else chance.label_groups(labels),

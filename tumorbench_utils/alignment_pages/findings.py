@@ -8,6 +8,7 @@ import pandas as pd
 
 from .. import alignment, artefacts, statistics
 from ..alignment import Alignment
+from ..plots.base import counted
 from ..plots.several import listed
 from .combining import combined_found
 from .showing import extremes, pair_title
@@ -62,14 +63,16 @@ def _part(pairs: pd.DataFrame, name: str) -> float:
 
 
 def _size(aligned: Alignment, titles: Mapping[str, str]) -> str:
-    models = aligned.models[aligned.models["volume"].notna()]
+    """How many find neighbours of like volume; the volume itself, which must, is not counted."""
+    models = aligned.models[aligned.models["volume"].notna() & (aligned.models["model"] != "volume")]
     if models.empty:
         return ""
     most = models.loc[models["volume"].idxmax()]
     seen = int((statistics.holm(models["volume_p"]) < LEVEL).sum())
     return (
         f"Neighbours of like volume are found beyond chance ({most['volume_chance']:.2f}) by {seen} of "
-        f"{len(models)} models (Holm), most by {titles[most['model']]} ({most['volume']:.2f} of {aligned.k})."
+        f"{counted(len(models), 'embedding')} (Holm), most by {titles[most['model']]} ({most['volume']:.2f} of "
+        f"{aligned.k})."
     )
 
 
@@ -81,8 +84,8 @@ def _label(aligned: Alignment, titles: Mapping[str, str]) -> str:
     seen = int((statistics.holm(models["label_p"]) < LEVEL).sum())
     return (
         f"Neighbours of the same label are found beyond chance ({most['label_chance']:.1%}) by {seen} of "
-        f"{len(models)} models (Holm), most by {titles[most['model']]} ({most['label']:.1%}). Of what pairs share "
-        f"beyond chance, {_part(aligned.pairs, 'label'):.0%} goes with the label alone."
+        f"{counted(len(models), 'embedding')} (Holm), most by {titles[most['model']]} ({most['label']:.1%}). Of what "
+        f"pairs share beyond chance, {_part(aligned.pairs, 'label'):.0%} goes with the label alone."
     )
 
 

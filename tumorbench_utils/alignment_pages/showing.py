@@ -232,7 +232,8 @@ def ties_words(tied: Mapping[str, int], clear: Sequence[str], titles: Mapping[st
     if tied:
         names = listed((f"{titles.get(name, name)} ({count:,})" for name, count in tied.items()), ", ")
         words += (
-            f" Not compared are models of which samples (their number) have a twin or equally near neighbours, since "
-            f"there scikit-learn may drop the twin in place of the sample itself, or take either neighbour: {names}."
+            f" Left out are models with samples (in brackets how many) that have a twin or equally near neighbours, "
+            "since there scikit-learn may drop the twin in place of the sample itself, or take either neighbour: "
+            f"{names}."
         )
     return words

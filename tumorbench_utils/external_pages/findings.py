@@ -55,7 +55,7 @@ def _against_volume(ranking: pd.DataFrame) -> list[str]:
         if len(control) and len(others):
             value, *values = (f"{each:.2f}" for each in [control["value"].iloc[0], *others["value"]])
             above, alike = sum(float(each) > float(value) for each in values), values.count(value)
-            equal = f"; {alike} {'is' if alike == 1 else 'are'} as high" if alike else ""
+            equal = f"; {alike} {'is' if alike == 1 else 'are'} as high to two decimals" if alike else ""
             points.append(
                 f"By {head}, {above} of {counted(len(others), 'other embedding')} {'has' if above == 1 else 'have'} a "
                 f"higher worst case than tumour volume alone, {interval(control.iloc[0])}{equal}."

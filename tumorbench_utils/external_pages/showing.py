@@ -122,7 +122,7 @@ def drift_table(page: Page) -> tuple[pd.DataFrame, str]:
             "shift (sd)": table["shift"],
             "spread (sd)": table["spread"],
             "beyond 3 sd": [percent(share, 1) for share in table["beyond"]],
-            "at home": [percent(share, 1) for share in table["beyond_train"]],
+            "beyond it in training": [percent(share, 1) for share in table["beyond_train"]],
             "scaled by → features of": _way(page, table),
         }
     )

@@ -184,7 +184,7 @@ def _study_says(cohorts: Sequence[str]) -> str:
         words.append(
             f"{'' if title == before else f'{title}, '}"
             f"{_interval(best['auc'], best['ci_low'], best['ci_high'], MARKED)} on {_place(cohort)} "
-            f"({level} of {len(others)} others overlap{seen})"
+            f"({level} of {len(others)} intervals overlap{seen})"
         )
         before = title
     return ", ".join(words)

@@ -75,7 +75,8 @@ def table_shown(board: Board, record: Mapping) -> Sortable | None:
         f"{counted(cohorts, 'cohort')} of patients."
     )
     caption = (
-        "A click on a head sorts. Small print: 95 % interval, where the value is of one cohort. “phantom”: of computed "
+        "A click on a head sorts. Small print: 95 % interval, where the value is of one cohort (that of a worst case "
+        "takes no account of its choice). “phantom”: of computed "
         "images; “–”: not measured, its tip says why; “other recipe”: published of patches fed otherwise than in this "
         "row. No mean mixes patients and phantoms, and means over different cohorts do not compare: rows start in "
         f"order of the mean over those that most share. {told}"

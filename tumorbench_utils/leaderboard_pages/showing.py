@@ -13,9 +13,9 @@ from ..leaderboard.comparing import names_of
 from ..plots import Several, Shown
 from ..plots.base import counted
 from ..plots.leaderboard import (
-    STYLES,
     critical_difference,
     facets,
+    leading,
     mean_ranks,
     pairwise_wins,
     rank_heatmap,
@@ -118,7 +118,8 @@ def trajectories_shown(standing: Standing) -> Shown | None:
         f"{'Moves' if len(movers) == 1 else 'Move'} most: {listed(movers)}."
     )
     told = told if most.iloc[0] else "Every model has the same rank on all cohorts."
-    coloured = f"the {len(STYLES)} of the best mean rank" if len(ranks) > len(STYLES) else "all models"
+    few = leading(ranks)
+    coloured = "all models" if few == len(ranks) else f"the {few} of the best mean rank" if few else "none, as all tie"
     caption = f"{_opening(standing)} Ranks from cohort to cohort; in colour {coloured}. {told}"
     return Shown(trajectories(ranks, published=standing.published), caption, f"Lines of ranks. {told}", standing.mark)
 
@@ -160,7 +161,7 @@ def mean_shown(standing: Standing) -> Shown | None:
     sure = tops[np.isfinite(tops["low"])]
     if len(sure) == len(tops):
         draws = " and ".join(map(percent, sure["first"]))
-        told += f", and the best of all in {draws} of draws"
+        told += f", and {'is' if len(tops) == 1 else 'are'} the best of all in {draws} of draws"
     if len(sure) == len(tops) == 1:
         rivals = int((table["low"] <= sure["high"].iloc[0]).sum()) - 1
         told += f"; {counted(rivals, 'other interval')} {'meets' if rivals == 1 else 'meet'} its"

@@ -103,13 +103,13 @@ def _tile(axis: Axes, column: int, wide: float, top: float, high: float, words: 
 def trajectories(ranks: pd.DataFrame, *, published: bool = False) -> Figure:
     """How far does a lead carry? The ranks of each model (rows, by title) from cohort to cohort (columns, by title).
 
-    The three of the best mean rank are drawn in colour, the others in grey. Equal models meet in one point, and every
-    line ends at its title. A model without a rank in a cohort has a gap there.
+    Those of the best mean rank are drawn in colour (:func:`leading`), the others in grey. Equal models meet in one
+    point, and every line ends at its title. A model without a rank in a cohort has a gap there.
     """
     if ranks.shape[1] < 2 or len(ranks) < 2:
         return nothing("Fewer than two cohorts that two models share: no trajectory.")
     order = ranks.mean(axis=1).sort_values(kind="stable").index
-    colour, places = colour_of(published), np.arange(ranks.shape[1])
+    colour, places, coloured = colour_of(published), np.arange(ranks.shape[1]), leading(ranks)
     # titles stand one below the other, in the order of the last ranks
     ends = ranks.loc[order].iloc[:, -1].fillna(np.inf).sort_values(kind="stable").index
     slots = {title: number + 1.0 for number, title in enumerate(ends)}
@@ -117,7 +117,7 @@ def trajectories(ranks: pd.DataFrame, *, published: bool = False) -> Figure:
     with matplotlib.rc_context(STYLE):
         for number, title in enumerate(reversed(order)):
             best = len(order) - 1 - number
-            leads = best < len(STYLES)
+            leads = best < coloured
             look = {"color": colour if leads else MUTED, "linewidth": 2.0 if leads else 1.2}
             look["linestyle"] = STYLES[best] if leads else "-"
             values = ranks.loc[title].to_numpy(float)
@@ -135,6 +135,13 @@ def trajectories(ranks: pd.DataFrame, *, published: bool = False) -> Figure:
         axis.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
         axis.spines["right"].set_visible(False)
     return figure
+
+
+def leading(ranks: pd.DataFrame) -> int:
+    """How many of the best mean rank stand out: three, or fewer where the next is as good as the last of them."""
+    means = np.sort(ranks.mean(axis=1).to_numpy())
+    most = min(len(STYLES), len(means))
+    return next((n for n in range(most, 0, -1) if n == len(means) or means[n] - means[n - 1] > 1e-9), 0)
 
 
 def mean_ranks(table: pd.DataFrame, *, published: bool = False) -> Figure:

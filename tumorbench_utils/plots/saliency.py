@@ -240,7 +240,7 @@ def deletion(curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], co
     """
     if not curves:
         return nothing("No deletion curves.")
-    words = [wrap(title, 150 if columns > 1 else 320, 9.5, "bold") for title in curves]
+    words = [wrap(title, 140 if columns > 1 else 320, 9.5, "bold") for title in curves]
     lines = -(-len(curves) // columns)
     figure, axes = canvas(0.75 + lines * (1.3 + 0.16 * max(map(len, words))), columns, lines, sharex=True)
     with matplotlib.rc_context(STYLE):

@@ -57,13 +57,14 @@ def clinic(found: Judged, draws: int, trials: int = linear.TRIALS, seed: int = 0
     base = "clinical" if "clinical" in alone else "volume"
     together = {base: linear.predictions_table(alone[base].predictions, table)}
     for name in found.models:
-        probe = found.evaluations[name, "linear"]
+        probe, title = found.evaluations[name, "linear"], found.titles[name]
+        rows.append((name, title, "embedding", "alone", *linear.interval(probe)))
+        if name == base:
+            continue  # the covariate itself has nothing to add
         fused = clinical.both(
             table, known if base == "clinical" else size, found.vectors[name], probe, labels, splits, trials, seed
         )
         together[name] = linear.predictions_table(fused.predictions, table)
-        title = found.titles[name]
-        rows.append((name, title, "embedding", "alone", *linear.interval(probe)))
         rows.append((name, title, "both", f"with {CLINIC if base == 'clinical' else SIZE}", *linear.interval(fused)))
     added = statistics.paired_bootstrap(together, base, draws, seed)
     added.insert(0, "title", added["name"].map(found.titles))

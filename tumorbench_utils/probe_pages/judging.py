@@ -110,7 +110,8 @@ def _heads_shown(found: Judged, table: pd.DataFrame, mark: str) -> Shown:
     caption = (
         "Mean test AUC over ten patient-grouped splits with the corrected 95 % interval. Both judges learn from the "
         f"training part and choose k (1 to {found.k_max}) or C on the validation part. As released: raw features, "
-        f"C = 1, for {first} only{short}: {theirs[0]:.3f}. {ends(table['value'], words)}."
+        f"C = 1, for {first} only{short}: {theirs[0]:.3f}. Of kNN and linear probe: "
+        f"{ends(table['value'], words)}."
     )
     drawn = pd.concat([table, row]) if first in set(table["title"]) else table
     alt = f"Dot plot of AUC. {'; '.join(words)}."

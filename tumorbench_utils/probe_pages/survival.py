@@ -301,8 +301,8 @@ def risk_groups_table(found: Survived) -> pd.DataFrame:
         {
             "embedding": found.titles[name],
             "groups": parts,
-            "patients": int(each.sizes["patients"].sum()),
-            "deaths": int(each.sizes["deaths"].sum()),
+            "patients, all groups": int(each.sizes["patients"].sum()),
+            "deaths, all groups": int(each.sizes["deaths"].sum()),
             "hazard ratio": _ratio(each) or "–",
             "log-rank p, one-sided": each.p,
         }
@@ -314,7 +314,8 @@ def risk_groups_table(found: Survived) -> pd.DataFrame:
         some = table["groups"] == parts
         table.loc[some, "p, Holm"] = holm(table.loc[some, "log-rank p, one-sided"])
     ps = [name for name in table if name in ("log-rank p, one-sided", "p, Holm")]
-    order = ["embedding", "groups", "hazard ratio", "p, Holm", "log-rank p, one-sided", "patients", "deaths"]
+    order = ["embedding", "groups", "hazard ratio", "p, Holm", "log-rank p, one-sided"]
+    order += ["patients, all groups", "deaths, all groups"]
     return table.assign(**{name: table[name].map(p_words) for name in ps}).reindex(columns=order)
 
 

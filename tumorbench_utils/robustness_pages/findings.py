@@ -36,8 +36,8 @@ def findings(
     points += [
         (
             titles[name],
-            f"the study's kappa is {mean_kappa(each)} with k = {each.k}; in {percent(np.mean(each.itself))} of cases a "
-            "moved patch finds itself.",
+            f"kappa by the study's rule is {mean_kappa(each)} with k = {each.k}; in {percent(np.mean(each.itself))} of "
+            "cases a moved patch finds itself.",
         )
         for name, each in kappas.items()
     ]
@@ -87,7 +87,7 @@ def _response(rows: pd.DataFrame) -> str:
     if worst["agreement"] == 1:
         return "none of the perturbations changes a held-out decision."
     return (
-        f"the perturbation that changes most held-out decisions is {perturbation(worst)}: "
+        f"the perturbation that changes the most held-out decisions is {perturbation(worst)}: "
         f"{percent(1 - worst['agreement'])} of {int(worst['samples'])}, at a cosine similarity to the clean patch of "
         f"{likeness(worst['cosine'])}."
     )

@@ -212,7 +212,8 @@ def left_out(found: Sequence[Mapped]) -> pd.DataFrame:
 
 def lost_shown(lost: pd.DataFrame, found: Sequence[Mapped]) -> pd.DataFrame:
     """What could not be had (:data:`LOST`) as a page shows it, under titles, the reason beside the sample."""
-    return entitled(lost, found)[["cohort", "sample_id", "reason", "encoder", "method"]]
+    columns = ["cohort", "sample_id", "reason", "encoder", "method"]
+    return entitled(lost, found)[columns].rename(columns={"sample_id": "sample"})
 
 
 def inputs(found: Sequence[Mapped], judged: Sequence[Case]) -> dict[str, str]:

@@ -119,8 +119,8 @@ def _learnt(sanity: pd.DataFrame) -> list[str]:
     lines = []
     for (cohort, method), rows in sanity.groupby(["cohort", "method"], sort=False) if len(sanity) else ():
         like, least, most = (getattr(rows["spearman"], name)() for name in ("median", "min", "max"))
-        verdict = "says little of what was learnt" if like >= ALIKE else "depends on what was learnt"
-        verdict += " in part" if APART < like < ALIKE else ""
+        part = " in part" if APART < like < ALIKE else ""
+        verdict = "says little of what was learnt" if like >= ALIKE else f"depends{part} on what was learnt"
         several = f"median {like:.2f}, {least:.2f} to {most:.2f} in {len(rows)} cases"
         found = several if len(rows) > 1 else f"{like:.2f}, 1 case"
         lines.append(

@@ -100,7 +100,7 @@ def hu_shown(found: Sequence[Case], method: str, mark: str) -> Shown:
     told = f"{title}, {counted(len(found), 'case')}"
     caption = (
         f"Mean saliency by HU, as a multiple of the mean of the patch: {told}. Above 1 the model looks at such voxels "
-        "more than at others; bone and contrast agent are the bright ones."
+        "more than at others; bone and contrast agent are the bright ones. Dot: median over cases, bar: quartiles."
     )
     maps_of, ct = [case.maps[method] for case in found], [case.hu for case in found]
     return Shown(plots.hu(maps_of, ct), caption, f"Dot plot of mean saliency over HU. {told}.", mark)
@@ -120,7 +120,7 @@ def deletion_shown(curves: Curves, mark: str) -> Shown:
     caption = (
         "Voxels replaced by air, the most salient first (solid), and in the order of the same map displaced by half "
         "the patch along each of the three axes (dotted). A map that names what matters moves the embedding earlier "
-        f"than the same map displaced. {told}."
+        f"than the same map displaced. Area: under the curve, as a share of its last value. {told}."
     )
     return Shown(plots.deletion(drawn), caption, f"Curves of the embedding's distance. {told}.", mark)
 
