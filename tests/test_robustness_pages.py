@@ -917,8 +917,8 @@ def test_sentences_give_the_numbers_of_the_tables_and_each_bears_its_own_mark():
         f"- {theirs}: B, untrained: a seed point that is 8 mm off (standard deviation on each axis) leaves 63 % (52 % "
         "to 74 %) of held-out decisions as they were; the AUC of 0.66 (0.57 to 0.74) changes by -0.14 (-0.25 to "
         "+0.02).",
-        f"- {mine}: A: the perturbation that changes most held-out decisions is noise (50 HU): 29 % of 24, at a cosine "
-        "similarity to the clean patch of 0.912.",
+        f"- {mine}: A: the perturbation that changes the most held-out decisions is noise (50 HU): 29 % of 24, at a "
+        "cosine similarity to the clean patch of 0.912.",
         f"- {mine}: A: of the held-out AUC of the originals, 0.71 (0.62 to 0.80), these controls cost some: whole "
         "patch shuffled. Share of samples whose original has its own control nearest: tumour shuffled 76 %, whole "
         "patch shuffled 16 %.",
