@@ -132,7 +132,7 @@ def test_every_figure_bears_the_mark_and_says_in_numbers_what_it_shows(three):
     shown = {
         "map": (pages.map_shown(three, TITLES, mark), f"({most['shared']:.2f})"),
         "pairs": (pages.pairs_shown(three, COHORT, RECORDS, TITLES, mark), "of 3 pairs"),
-        "curves": (pages.curves_shown(three, TITLES, mark), f"k = 10: {pairs['shared'].mean() / 10:.0%}"),
+        "curves": (pages.curves_shown(three, TITLES, mark), f"k = 10: {100 * pairs['shared'].mean() / 10:.0f} %"),
         "cka": (pages.cka_shown(three, TITLES, mark), f"({pairs['cka'].max():.2f})"),
         "volume": (confounds.shown[0], f"CT-FM {models.loc['ct_fm.benchmark', 'volume']:.2f}"),
         "label": (confounds.shown[1], f"CT-FM {models.loc['ct_fm.benchmark', 'label']:.2f}"),
@@ -222,7 +222,7 @@ def test_findings_count_pairs_and_name_the_extremes(three):
     assert f"average is {TITLES[best['model']]} ({best['average']:.2f}" in words
     pairs = three.pairs
     part = (pairs["shared_given_volume"] - pairs["chance"]).sum() / (pairs["shared"] - pairs["chance"]).sum()
-    assert f"at least {part:.0%} goes with volume alone" in words
+    assert f"at least {100 * part:.0f} % goes with volume alone" in words
     left = pairs[(pairs["p_holm"] < 0.05) & (pairs["p_given_volume_holm"] >= 0.05)]
     assert ("share: none." in words) == left.empty
 

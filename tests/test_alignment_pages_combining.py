@@ -123,7 +123,8 @@ def test_findings_name_what_is_better_and_what_was_taken(planted):
     assert f"{rows.loc['alignment_weighted', 'auc'] - rows.loc['equal_weights', 'auc']:+.3f}" in weights
     assert f"{rows.loc['stacking_released', 'auc'] - rows.loc['stacking_nested', 'auc']:+.3f}" in nested
     assert (
-        f"The left {rows.loc['left', 'taken']:.0%}" in taken and f"The right {rows.loc['right', 'taken']:.0%}" in taken
+        f"The left {100 * rows.loc['left', 'taken']:.0f} %" in taken
+        and f"The right {100 * rows.loc['right', 'taken']:.0f} %" in taken
     )
 
 
@@ -144,5 +145,5 @@ def test_findings_of_no_difference_and_of_a_loss(planted):
         chosen=np.where(table["name"] == "right", 0.7, 0.3), taken=np.where(table["name"] == "left", 1, 0)
     )
     (*_, last) = combining.combined_found(chosen)
-    assert "chooses The right most often as the best single model, in 70%" in last
-    assert last.endswith("Shares in the greedy choice: The left 100%.")
+    assert "chooses The right most often as the best single model, in 70 %" in last
+    assert last.endswith("Shares in the greedy choice: The left 100 %.")

@@ -160,7 +160,8 @@ def test_findings_carry_the_numbers_of_the_diagnosis():
     assert "1 of 32 dimensions are constant" in said[1]
     each = found.spectrum
     assert (
-        f"Effective rank {each.effective_rank:.1f} of at most 32" in said[2] and f"{each.shares[0]:.0%} of" in said[2]
+        f"Effective rank {each.effective_rank:.1f} of at most 32" in said[2]
+        and f"{100 * each.shares[0]:.0f} % of" in said[2]
     )
     assert f"median {np.median(found.cosines):.3f}" in said[3] and "one direction" not in said[3]
     assert "1 pair cannot be told apart by cosine, 1 identical: S3 and S9." in said[4]
@@ -204,8 +205,8 @@ def test_recipes_are_held_against_chance():
     compared = diagnostics.compare(first, first + 0.5 * embedding(40))
     said = cards.recipes_findings(compared, "phantom")
     assert said[0] == (
-        f"phantom: Of the 10 nearest neighbours of a sample the two recipes share {compared.overlap:.0%} "
-        "(unrelated embeddings: 26%; 40 samples)."
+        f"phantom: Of the 10 nearest neighbours of a sample the two recipes share {100 * compared.overlap:.0f} % "
+        "(unrelated embeddings: 26 %; 40 samples)."
     )
     assert f"Linear CKA {compared.cka:.2f}" in said[1] and f"{compared.cka_debiased:.2f}, where 0" in said[1]
     assert f"Spearman {compared.spearman:.2f}" in said[2] and len(said) == 3
@@ -226,14 +227,14 @@ def test_time_and_memory_in_a_sentence():
          "forward_seconds": [5.7, 17.1, np.nan], "peak_bytes": [7e8, 2.1e9, np.nan]}
     )  # fmt: skip
     assert cards.timing_sentence(timings) == (
-        "48 patches in 24.0 s, 2 a second, 95% of the wall time in the network; memory grew by at most 2.1 GB. "
+        "48 patches in 24.0 s, 2 a second, 95 % of the wall time in the network; memory grew by at most 2.1 GB. "
         "1 table was there already."
     )
     # two encoders in one pass, which had to wait for the disk, and another cohort
     shared = timings.assign(pass_seconds=[32.0, 32.0, np.nan], cohort="x")
     other = shared.head(1).assign(pass_seconds=6.0, cohort="y")
     told = cards.timing_sentence(pd.concat([shared, other]))
-    assert told.startswith("72 patches in 38.0 s, 1.89 a second, 75% of the wall time in the network")
+    assert told.startswith("72 patches in 38.0 s, 1.89 a second, 75 % of the wall time in the network")
     plain = timings[["name", "images", "seconds"]][:1]
     assert cards.timing_sentence(plain) == "24 patches in 6.0 s, 4 a second."
     assert cards.timing_sentence(timings.assign(images=0)).startswith("Nothing was computed")

@@ -121,7 +121,7 @@ def test_captions_give_the_figures(found):
     table = pd.DataFrame({"label": [0.0, 1.0] * 20, "volume_ml": np.arange(1.0, 41)})
     share = found["small.benchmark"].spectrum.shares[0]
     assert (
-        f"40 tumours of PHANTOM ({share:.0%} and"
+        f"40 tumours of PHANTOM ({100 * share:.0f} % and"
         in model_pages.projection(found["small.benchmark"], table, "phantom", "", "small.benchmark").caption
     )
     other = model_pages.projection(found["small.authors"], table, "phantom", "phantom", "small.authors")
@@ -145,7 +145,9 @@ def test_recipes_are_compared_with_chance(found):
     vectors = generator.normal(size=(40, 8))
     compared = diagnostics.compare(vectors, vectors)
     shown = model_pages.recipes(compared, ["benchmark", "authors"], "untrained")
-    assert f"of {compared.k} nearest neighbours 100% are shared, {compared.chance:.0%} by chance" in shown.caption
+    assert (
+        f"of {compared.k} nearest neighbours 100 % are shared, {100 * compared.chance:.0f} % by chance" in shown.caption
+    )
     few = diagnostics.compare(vectors[:2], vectors[:2])
     assert "2 samples are too few" in model_pages.recipes(few, ["benchmark", "authors"], "").caption
 

@@ -235,7 +235,7 @@ def test_label_counts_name_every_reason():
     assert [bar.get_width() for bar in axis.patches] == [2, 3, 3, 1]
     names = [label.get_text().replace("\n", " ") for label in axis.get_yticklabels()]
     assert names == ["alive", "dead", "left out: censored early", "left out: no mask"]
-    assert [text.get_text() for text in axis.texts] == ["2 (40%)", "3 (60%)", "3", "1"]
+    assert [text.get_text() for text in axis.texts] == ["2 (40 %)", "3 (60 %)", "3", "1"]
     fills = [bar.get_facecolor()[3] for bar in axis.patches]
     assert fills == [1, 1, 0, 0]  # who is left out is hollow
 

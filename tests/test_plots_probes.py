@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from tumorbench_utils.plots import CHANCE, WIDTH
-from tumorbench_utils.plots.probes import ends, forest, p_words, percent, promises, reliability, shots
+from tumorbench_utils.plots.base import percent
+from tumorbench_utils.plots.probes import ends, forest, p_words, promises, reliability, shots
 
 
 def rows(*given, columns=("title", "series", "value", "low", "high")):

@@ -339,7 +339,7 @@ def test_a_published_cohort_of_unknown_size_is_an_error(monkeypatch):
 # Figures
 
 
-TITLES = ["as given", "a constant of 3 added", "90% the cohort's mean", "the 8 most stable dimensions",
+TITLES = ["as given", "a constant of 3 added", "90 % the cohort's mean", "the 8 most stable dimensions",
           "the most stable dimension", "fingerprint of the name", "the same for everybody"]  # fmt: skip
 AXES = {"cosine": "Cosine", "identification": "Identification"}
 COHORTS = {"NSCLC-Radiogenomics": 144, "Colorectal-Liver-Metastases": 197, "C4KC-KiTS": 210, "DLCS": 1714}

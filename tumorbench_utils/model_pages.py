@@ -15,6 +15,7 @@ from .diagnostics import Comparison, Diagnosis
 from .models import Control, Described, Encoder, Model
 from .patches import AIR, AXES
 from .plots import Shown
+from .plots.base import percent
 
 SOFT_TISSUE = (40, 400)  # centre and width, HU
 STRICT = (
@@ -179,7 +180,7 @@ def twins(found: Mapping[str, Diagnosis]) -> pd.DataFrame:
 
 def projection(found: Diagnosis, annotations: pd.DataFrame, cohort: str, marked: str, name: str) -> Shown:
     """The first two principal components of the embedding ``name``, by label and by volume."""
-    shares = " and ".join(f"{share:.0%}" for share in found.spectrum.shares[:2])
+    shares = " and ".join(f"{percent(share)}" for share in found.spectrum.shares[:2])
     caption = (
         f"{name}: the first two principal components of {found.samples:,} tumours of {named(cohort)} ({shares} of the "
         "variance), coloured by label (left) and by volume (right), where these are known."
@@ -193,7 +194,8 @@ def recipes(compared: Comparison, names: Sequence[str], marked: str) -> Shown:
     if not compared.k:
         caption = f"{compared.samples:,} samples are too few to compare recipes."
         return Shown(plots.recipes(compared, tuple(names)), caption, caption, marked)
-    shared = f"of {compared.k} nearest neighbours {compared.overlap:.0%} are shared, {compared.chance:.0%} by chance"
+    shared = f"of {compared.k} nearest neighbours {percent(compared.overlap)} are shared, "
+    shared += f"{percent(compared.chance)} by chance"
     caption = (
         f"Recipe {names[0]} against {names[1]}, the same tumours and weights: {shared} (above); cosine distances of "
         "pairs under both (below)."

@@ -10,6 +10,7 @@ import pandas as pd
 from .. import ensembles, knn, statistics
 from ..ensembles import ENSEMBLES
 from ..plots import Shown
+from ..plots.base import percent
 from ..plots.ensembles import combined as drawn
 from ..plots.several import listed
 
@@ -100,11 +101,11 @@ def combined_found(table: pd.DataFrame) -> list[str]:
         f"{nested:+.3f} AUC from stacking with nested choice."
     )
     singles = table[table["kind"] == "single"].sort_values("taken", ascending=False, kind="stable")
-    taken = listed((f"{row.title} {row.taken:.0%}" for row in singles.itertuples() if row.taken > 0), ", ")
+    taken = listed((f"{row.title} {percent(row.taken)}" for row in singles.itertuples() if row.taken > 0), ", ")
     chosen = singles.sort_values("chosen", ascending=False, kind="stable").iloc[0]
     found.append(
-        f"Validation chooses {chosen['title']} most often as the best single model, in {chosen['chosen']:.0%} of the "
-        f"splits. Shares in the greedy choice: {taken}."
+        f"Validation chooses {chosen['title']} most often as the best single model, in {percent(chosen['chosen'])} of "
+        f"the splits. Shares in the greedy choice: {taken}."
     )
     return found
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from .. import alignment, artefacts, statistics
 from ..alignment import Alignment
-from ..plots.base import counted
+from ..plots.base import counted, percent
 from ..plots.several import listed
 from .combining import combined_found
 from .showing import extremes, pair_title
@@ -51,7 +51,7 @@ def _beyond(aligned: Alignment, titles: Mapping[str, str]) -> str:
     part = _part(pairs, "volume")
     left = pairs[(pairs["p_holm"] < LEVEL) & ~(pairs["p_given_volume_holm"] < LEVEL)]
     names = listed((pair_title(row.first, row.second, titles) for row in left.itertuples()), ", ")
-    told = f"Of what pairs share beyond chance, at least {part:.0%} goes with volume alone." if part > 0 else ""
+    told = f"Of what pairs share beyond chance, at least {percent(part)} goes with volume alone." if part > 0 else ""
     return f"{told} Pairs above chance, but not above what samples of like volume share: {names or 'none'}.".strip()
 
 
@@ -83,9 +83,9 @@ def _label(aligned: Alignment, titles: Mapping[str, str]) -> str:
     most = models.loc[models["label"].idxmax()]
     seen = int((statistics.holm(models["label_p"]) < LEVEL).sum())
     return (
-        f"Neighbours of the same label are found beyond chance ({most['label_chance']:.1%}) by {seen} of "
-        f"{counted(len(models), 'embedding')} (Holm), most by {titles[most['model']]} ({most['label']:.1%}). Of what "
-        f"pairs share beyond chance, {_part(aligned.pairs, 'label'):.0%} goes with the label alone."
+        f"Neighbours of the same label are found beyond chance ({percent(most['label_chance'], 1)}) by {seen} of "
+        f"{counted(len(models), 'embedding')} (Holm), most by {titles[most['model']]} ({percent(most['label'], 1)}). "
+        f"Of what pairs share beyond chance, {percent(_part(aligned.pairs, 'label'))} goes with the label alone."
     )
 
 

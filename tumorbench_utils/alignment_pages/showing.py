@@ -11,6 +11,7 @@ from .. import alignment
 from ..alignment import Alignment
 from ..plots import Several, Shown
 from ..plots.alignment import confound_forest, overlap_curves, overlap_maps, pairs_forest
+from ..plots.base import percent
 from ..plots.several import listed
 from .study import K, comparison, extracted_here, published_pairs, published_titles
 
@@ -157,7 +158,9 @@ def curves_shown(aligned: Alignment, titles: Mapping[str, str], mark: str) -> Sh
     )
     last = int(curves["k"].max())
     ends = curves[curves["k"].isin([1, aligned.k, last])].groupby("k")[["share", "chance"]].mean()
-    told = "; ".join(f"k = {k}: {row['share']:.0%} (chance {row['chance']:.1%})" for k, row in ends.iterrows())
+    told = "; ".join(
+        f"k = {k}: {percent(row['share'])} (chance {percent(row['chance'], 1)})" for k, row in ends.iterrows()
+    )
     caption = (
         f"Mean share of common neighbours at k = 1 to {last}, grey: one line a pair; in colour, the pairs of most and "
         f"least overlap at k = {aligned.k} (line). Any two share more as k grows, unrelated ones too. Mean of all "

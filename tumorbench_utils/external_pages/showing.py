@@ -10,8 +10,8 @@ import pandas as pd
 
 from ..plots import Several, Shown
 from ..plots import external as figures
-from ..plots.base import counted
-from ..plots.probes import ends, forest, p_words, percent
+from ..plots.base import counted, percent
+from ..plots.probes import ends, forest, p_words
 from ..plots.several import ROWS, in_groups
 from ..probes import external, external_scores
 from ..probes.external import Evaluated

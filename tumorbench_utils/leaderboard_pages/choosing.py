@@ -12,7 +12,7 @@ import pandas as pd
 from .. import leaderboard, published
 from ..cohorts import COHORTS
 from ..models import TEN
-from ..plots.probes import percent
+from ..plots.base import percent
 from ..statistics import bounded
 from .gathering import Board, gathered, titles_of
 from .standing import PATIENTS, cohort_title

@@ -10,8 +10,7 @@ import pandas as pd
 
 from .. import artefacts
 from ..models import MODELS
-from ..plots.base import counted
-from ..plots.probes import percent
+from ..plots.base import counted, percent
 from ..plots.sortable import Column, Filter, Sortable, sortable
 from .choosing import answers
 from .gathering import FIRST, Board, folder

@@ -11,7 +11,7 @@ import pandas as pd
 from .. import leaderboard
 from ..leaderboard.comparing import names_of
 from ..plots import Several, Shown
-from ..plots.base import counted
+from ..plots.base import counted, percent
 from ..plots.leaderboard import (
     critical_difference,
     facets,
@@ -21,7 +21,6 @@ from ..plots.leaderboard import (
     rank_heatmap,
     trajectories,
 )
-from ..plots.probes import percent
 from ..plots.several import listed
 from .standing import Standing
 

@@ -169,6 +169,11 @@ def nothing(sentence: str) -> Figure:
     return figure
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """``17.0 %`` of 0.17."""
+    return f"{100 * share:.{digits}f} %"
+
+
 def counted(n: int, unit: str) -> str:
     """``1 scan``, ``1,018 scans``, ``2 studies``, ``2 series``."""
     if n == 1 or unit.endswith("s"):

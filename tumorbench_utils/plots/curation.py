@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .base import INK, MUTED, OURS, SECOND, STYLE, canvas, counted, nothing, wrap
+from .base import INK, MUTED, OURS, SECOND, STYLE, canvas, counted, nothing, percent, wrap
 
 SMALL = 8.5  # points, of text beside marks
 LABELS = {1.0: "positive", 0.0: "negative"}
@@ -111,7 +111,7 @@ def label_counts(
     with matplotlib.rc_context(STYLE):
         for place, (_, n, colour) in zip(places, rows, strict=True):
             axis.barh(place, n, height=0.6, **(HOLLOW if colour is None else {"color": colour}))
-            share = f" ({n / labelled:.0%})" if colour and labelled else ""
+            share = f" ({percent(n / labelled)})" if colour and labelled else ""
             axis.annotate(f"{n:,}{share}", (n, place), (4, 0), textcoords="offset points", va="center")
         axis.set_yticks(places, words, parse_math=False)
         most = max(n for _, n, _ in rows)

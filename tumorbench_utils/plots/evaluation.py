@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .base import CHANCE, CONTROL, INK, MUTED, OURS, PUBLISHED, SECOND, STYLE, canvas, wrap
+from .base import CHANCE, CONTROL, INK, MUTED, OURS, PUBLISHED, SECOND, STYLE, canvas, percent, wrap
 from .curation import has_follow_up, survival_curve
 
 
@@ -21,7 +21,7 @@ def cohort_glance(annotations: pd.DataFrame, endpoint: str) -> Figure:
     with matplotlib.rc_context(STYLE):
         counts = annotations["label"].value_counts().reindex([1.0, 0.0], fill_value=0)
         bars = axes[0].bar(["positive", "negative"], counts, color=[OURS, MUTED], width=0.6)
-        axes[0].bar_label(bars, [f"{n:,}\n{n / counts.sum():.0%}" for n in counts], padding=2)
+        axes[0].bar_label(bars, [f"{n:,}\n{percent(n / counts.sum())}" for n in counts], padding=2)
         title = "\n".join(wrap(endpoint, 110 if followed else 260, STYLE["axes.titlesize"], "bold"))
         axes[0].set(ylabel="samples", title=title, ylim=(0, counts.max() * 1.25))
         axes[0].grid(axis="x", visible=False)

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from .base import CHANCE, INK, MUTED, OURS, STYLE, canvas, nothing
-from .probes import COLOURS, SHAPES, percent
+from .base import CHANCE, INK, MUTED, OURS, STYLE, canvas, nothing, percent
+from .probes import COLOURS, SHAPES
 from .robustness import SMALL, STEPS, ladder, require, rungs
 
 STEP = 0.2  # inches between the marks of a row

@@ -13,7 +13,22 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from ..diagnostics import Comparison, Diagnosis
 from ..patches import AXES, Geometry
-from .base import CONTROL, INK, MUTED, OURS, POINTS, SECOND, STYLE, WIDTH, canvas, counted, nothing, sheet, wrap
+from .base import (
+    CONTROL,
+    INK,
+    MUTED,
+    OURS,
+    POINTS,
+    SECOND,
+    STYLE,
+    WIDTH,
+    canvas,
+    counted,
+    nothing,
+    percent,
+    sheet,
+    wrap,
+)
 from .slices import OUTLINE, SEED, TEXT
 
 SMALL = 8.5  # points, of text beside marks
@@ -337,7 +352,7 @@ def recipes(compared: Comparison, names: tuple[str, str] = ("benchmark", "author
         top.plot(np.arange(k + 1), chance, "_", color=INK, markersize=12, markeredgewidth=1.8, label="by chance")
         top.set(
             xlabel=f"neighbours in common, of {k}", ylabel="samples",
-            title=f"Neighbours: {compared.overlap:.0%} in common, by chance {compared.chance:.0%}",
+            title=f"Neighbours: {percent(compared.overlap)} in common, by chance {percent(compared.chance)}",
         )  # fmt: skip
         top.xaxis.set_major_locator(MaxNLocator(min(k + 1, 11), integer=True))
         top.yaxis.set_major_locator(MaxNLocator(4, integer=True))

@@ -26,11 +26,6 @@ def p_words(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def percent(share: float, digits: int = 0) -> str:
-    """``17.0 %`` of 0.17."""
-    return f"{100 * share:.{digits}f} %"
-
-
 def ends(values: Sequence[float], words: Sequence[str]) -> str:
     """What a caption on a phone says of values: the words of all of a few, else of the highest and the lowest.
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from ..plots import Several, Shown
-from ..plots.probes import ends, forest, percent, reliability, shots
+from ..plots.base import percent
+from ..plots.probes import ends, forest, reliability, shots
 from ..plots.several import TOLD, in_groups
 from ..probes import calibration, few_shot
 from .judging import HEADS, Judged, heads_table

@@ -10,7 +10,8 @@ import pandas as pd
 from .. import knn, phantom, statistics
 from ..cohorts import is_phantom
 from ..plots import Several, Shown
-from ..plots.probes import ends, forest, percent, promises
+from ..plots.base import percent
+from ..plots.probes import ends, forest, promises
 from ..plots.several import in_groups
 from ..probes import clinical, linear, null
 from ..statistics import bounded

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from .. import artefacts, plots, robustness
-from ..plots.base import counted
-from ..plots.probes import percent
+from ..plots.base import counted, percent
 from ..tables import mark_of
 from .readers import mean_kappa
 from .showing import largest, likeness, perturbation

@@ -12,7 +12,7 @@ import pandas as pd
 from .. import bank, embeddings, knn, plots, provision, published, robustness
 from ..models import TEN
 from ..plots import Several, Shown
-from ..plots.probes import percent
+from ..plots.base import percent
 from .showing import in_groups, likeness
 
 STUDY_MM = 4.0  # the size of the study's jitter

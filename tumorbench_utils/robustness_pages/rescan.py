@@ -12,7 +12,7 @@ import pandas as pd
 from .. import embeddings, plots, published, robustness
 from ..models import TEN
 from ..plots import Shown
-from ..plots.probes import percent
+from ..plots.base import percent
 from ..robustness.retest import GOOD
 from .showing import decimals, likeness
 

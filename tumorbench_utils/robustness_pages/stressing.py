@@ -12,7 +12,7 @@ from .. import bank, embeddings, plots, robustness, stress
 from ..cohorts import is_phantom
 from ..models import Encoder
 from ..plots import Several, Shown
-from ..plots.probes import percent
+from ..plots.base import percent
 from ..robustness.controls import CONTROLS
 from ..robustness.perturbations import PERTURBATIONS
 from ..robustness.perturbations import perturbed as change

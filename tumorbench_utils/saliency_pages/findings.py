@@ -9,8 +9,7 @@ import pandas as pd
 
 from .. import maps, saliency
 from ..cohorts import COHORTS, is_phantom
-from ..plots.base import counted
-from ..plots.probes import percent
+from ..plots.base import counted, percent
 from .cases import TITLES, Case
 from .measures import Curves, paired
 

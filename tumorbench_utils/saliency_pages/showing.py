@@ -8,8 +8,7 @@ import pandas as pd
 
 from .. import plots, saliency
 from ..plots import Shown
-from ..plots.base import counted
-from ..plots.probes import percent
+from ..plots.base import counted, percent
 from .cases import LABELS, TITLES, Case, marked
 from .measures import Curves, row_of
 
