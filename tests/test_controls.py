@@ -15,6 +15,11 @@ from tumorbench_utils.models.base import Sample, monai_alone
 CONTROLS = [volume.MODEL, radiomics.MODEL]
 
 
+def needs_monai():
+    with monai_alone():
+        pytest.importorskip("monai")
+
+
 def sample(patch=None, mask=None, **annotation):
     return Sample(annotation, patch, mask, (1.0, 1.0, 1.0))
 
@@ -232,8 +237,7 @@ def embedded(model, tumours, weights, seed=0):
 
 
 def test_the_random_encoder_is_its_seed_alone(tumours):
-    with monai_alone():
-        pytest.importorskip("monai")
+    needs_monai()
     first, loaded = embedded(random_encoder.MODEL, tumours, "random", seed=1)
     again, _ = embedded(random_encoder.MODEL, tumours, "random", seed=1)
     other, drawn = embedded(random_encoder.MODEL, tumours, "random", seed=2)
@@ -248,8 +252,7 @@ def test_the_random_encoder_is_its_seed_alone(tumours):
 
 @pytest.mark.parametrize("model", [random_encoder.MODEL, astra.MODEL], ids=lambda model: model.id)
 def test_parameters_are_those_of_the_encoder(model):
-    with monai_alone():
-        pytest.importorskip("monai")
+    needs_monai()
     assert isinstance(model, Model)
     module = model.build()
     assert sum(each.numel() for each in module.parameters()) / 1e6 == pytest.approx(model.parameters_encoder, abs=5e-4)
@@ -267,8 +270,7 @@ def shards():
 
 
 def test_astra_loads_whole_and_differs_from_its_untrained_twin(tumours, shards):
-    with monai_alone():
-        pytest.importorskip("monai")
+    needs_monai()
     found, loaded = embedded(astra.MODEL, tumours, "pretrained")
     assert (loaded.kind, loaded.loaded, loaded.dropped, loaded.other) == ("pretrained", 930, 0, 0)
     assert loaded.sha256 == astra.MODEL.checkpoint.sha256

@@ -469,9 +469,13 @@ def test_the_same_parameters_give_the_same_bytes(phantoms, tmp_path):
     assert [name for name in first if first[name] != second[name]] == []
 
 
-def test_phantoms_scanned_twice_keep_both_scans_of_fewer_cases_than_second_scans_by_default(tmp_path):
-    assert defaults(CURATION)["retests"] > 1
-    given = {"cohort": "phantom_retest", "cases": 1, "geometries": ["iso_1mm"]}
+def test_a_cohort_smaller_than_the_number_of_second_scans_can_be_made(tmp_path):
+    page = Page(tmp_path, cases=1, geometries=["iso_1mm"]).checked()
+    assert len(page.annotations()) == len(page.annotations(".excluded")) == 1
+
+
+def test_phantoms_scanned_twice_keep_both_scans(tmp_path):
+    given = {"cohort": "phantom_retest", "cases": 1, "retests": 1, "geometries": ["iso_1mm"]}
     page = Page(tmp_path, **given, trials=1, jitter_mm=[4.0, 8.0]).checked()
     table = page.annotations()
     assert table["patient_id"].value_counts().tolist() == [2] and table["label"].isna().all()

@@ -12,6 +12,7 @@ import pandas as pd
 from .diagnostics import COMPONENTS, FEWEST, LISTED, Comparison, Diagnosis
 from .models.base import RECIPES, Checkpoint, Control, Model, Recipe
 from .patches import AXES
+from .plots.base import percent
 
 if TYPE_CHECKING:
     from .models.loading import Weights
@@ -236,7 +237,7 @@ def _rank(found: Diagnosis) -> str:
     each = found.spectrum
     if not each.singular.any():
         return ""
-    first = f"the first component has {100 * each.shares[0]:.0f} % of the variance"
+    first = f"the first component has {percent(each.shares[0])} of the variance"
     return (
         f"Effective rank {each.effective_rank:.1f} of at most {each.limit:,} "
         f"(participation ratio {each.participation_ratio:.1f}); {first}."
@@ -282,8 +283,8 @@ def recipes_findings(compared: Comparison, name: str = "") -> list[str]:
     points = []
     if compared.k:
         points.append(
-            f"Of the {compared.k} nearest neighbours of a sample the two recipes share {100 * compared.overlap:.0f} % "
-            f"(unrelated embeddings: {100 * compared.chance:.0f} %; {compared.samples:,} samples)."
+            f"Of the {compared.k} nearest neighbours of a sample the two recipes share {percent(compared.overlap)} "
+            f"(unrelated embeddings: {percent(compared.chance)}; {compared.samples:,} samples)."
         )
     if np.isfinite(compared.cka_debiased):
         points.append(
@@ -311,7 +312,7 @@ def timing_sentence(timings: pd.DataFrame) -> str:
     text = f"{images:,} patches in {seconds:,.1f} s, {images / seconds:,.3g} a second"
     timed = done[done["forward_seconds"].notna()] if "forward_seconds" in done else done.head(0)
     if len(timed):
-        text += f", {100 * timed['forward_seconds'].sum() / seconds:.0f} % of the wall time in the network"
+        text += f", {percent(timed['forward_seconds'].sum() / seconds)} of the wall time in the network"
     peak = done.get("peak_bytes", pd.Series(dtype=float)).max()
     text += f"; memory grew by at most {peak / 1e9:.2g} GB" if peak > 0 else ""
     kept = len(timings) - len(done)

@@ -180,7 +180,7 @@ def twins(found: Mapping[str, Diagnosis]) -> pd.DataFrame:
 
 def projection(found: Diagnosis, annotations: pd.DataFrame, cohort: str, marked: str, name: str) -> Shown:
     """The first two principal components of the embedding ``name``, by label and by volume."""
-    shares = " and ".join(f"{percent(share)}" for share in found.spectrum.shares[:2])
+    shares = " and ".join(map(percent, found.spectrum.shares[:2]))
     caption = (
         f"{name}: the first two principal components of {found.samples:,} tumours of {named(cohort)} ({shares} of the "
         "variance), coloured by label (left) and by volume (right), where these are known."

@@ -230,12 +230,13 @@ def summary(
         points.append(f"{len(measured.table):,} tumours were measured, {len(measured.excluded):,} could not be.")
     if built is not None:
         rows = [Bank(path).rows for path in built.paths.values()]
-        least, most = (f"{each(map(len, rows)):,}" for each in (min, max))
-        cut = f"{sum(int(each['clamped'].sum()) for each in rows):,}"
+        counts = sorted({len(each) for each in rows})
+        held = " to ".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1])))
+        cut = sum(int(each["clamped"].sum()) for each in rows)
         lost = built.excluded.drop_duplicates(["sample_id", "trial"])  # each geometry lists them
         points.append(
-            f"The patch banks hold {least if least == most else f'{least} to {most}'} patches a geometry; {cut} in all "
-            f"are cut off by the border of the image, {len(lost):,} seed points were left out."
+            f"The patch banks hold {held} patches a geometry; {cut:,} in all are cut "
+            f"off by the border of the image, {len(lost):,} seed points were left out."
         )
     return points
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .. import knn, statistics
+from ..plots.base import percent
 from ..robustness import agreement, jitter, retest
 from .base import WorkshopError
 
@@ -104,7 +105,7 @@ def games(pair: Pair, patients: Sequence[str], constant: float, share: float, ke
     return {
         "as given": pair,
         f"a constant of {constant:g} added": pair.each(lambda vectors: with_constant(vectors, constant)),
-        f"{100 * share:.0f} % the cohort's mean": pair.each(lambda vectors: shrunk(vectors, centre, share)),
+        f"{percent(share)} the cohort's mean": pair.each(lambda vectors: shrunk(vectors, centre, share)),
         f"the {keep} most stable dimensions": pair.each(lambda vectors: _not_zero(vectors[:, dimensions])),
         "the most stable dimension": pair.each(lambda vectors: _not_zero(vectors[:, dimensions[:1]])),
         "fingerprint of the name": Pair(names, names),
