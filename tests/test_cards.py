@@ -171,6 +171,8 @@ def test_findings_carry_the_numbers_of_the_diagnosis():
 def test_findings_of_few_samples_are_a_warning():
     said = cards.findings(diagnosed(embedding(2)))
     assert said[0].endswith("With 2 the figures say little: a rank is 1 at most, and much of the rest is chance.")
+    two_wide = cards.findings(diagnosed(embedding(24)[:, :2]))
+    assert two_wide[0].endswith("With 24 the figures say little: much of them is chance.")  # not they bound the rank
     assert any("The cosine similarity of the two samples is" in point for point in said)
     assert any(point.startswith("Not computed: a spectrum: two samples differ in one direction") for point in said)
     one = cards.findings(diagnosed(embedding(1)))

@@ -15,7 +15,7 @@ from tumorbench_utils.probes import calibration, clinical, few_shot, linear
 N = 60
 PEOPLE = [f"p{number:02}" for number in range(N)]
 LABELS = (np.arange(N) % 5 < 2).astype(float)
-TITLES = {"good": "Good", "noise": "Noise"}
+TITLES = {"volume": "Tumour volume", "good": "Good", "noise": "Noise"}
 
 
 def annotate(run, cohort="own", people=PEOPLE, **columns):
@@ -174,6 +174,20 @@ def test_without_clinical_columns_the_volume_is_what_counts_and_without_both_not
     assert found.table["series"].iloc[-1] == "with tumour volume"
     annotate(tmp_path, clinical_age=np.nan, clinical_site=None, volume_ml=np.nan)
     assert pages.clinic(pages.judged(tmp_path, "own", ["good"], TITLES, trials=1), draws=20) is None
+
+
+def test_the_volume_is_not_asked_what_it_adds_to_itself(tmp_path):
+    annotate(tmp_path, clinical_age=np.nan, clinical_site=None)
+    for name in ("good", "volume"):
+        put(tmp_path, name, signal())
+    judged = pages.judged(tmp_path, "own", ["good", "volume"], TITLES, trials=1)
+    found = pages.clinic(judged, draws=20, trials=1)
+    assert found.table.groupby("features", sort=False)["model"].agg(list).to_dict() == {
+        "volume": ["volume"],
+        "embedding": ["good", "volume"],
+        "both": ["good"],
+    }
+    assert list(found.added["name"]) == ["good"]
 
 
 def test_the_tests_are_tried_on_outcomes_of_chance(judged):
