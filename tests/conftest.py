@@ -1,7 +1,8 @@
 """Order of the files: the longest first, so that the processes that test (`make test`) end together; what needs the
 book comes last, when the first file has built it.
 
-Each process begins with one of the first two files and has the third or the fourth in hand until that one ends.
+Each of three processes begins with one of the first three files and has another of the next three in hand until that
+one ends.
 """
 
 from pathlib import Path
@@ -10,8 +11,8 @@ TESTS = Path(__file__).parent
 LONGEST = (
     "book/test_book.py",  # builds the book
     "workflow/test_workflow.py",
-    "test_registry.py",  # short, since it waits for the book
     "test_notebooks.py",
+    "test_registry.py",  # short, since it waits for the book
     "workflow/test_clean_environment.py",
     "test_bank.py",
     "test_curation.py",

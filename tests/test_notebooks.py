@@ -779,7 +779,8 @@ def test_robustness_goes_from_patches_to_kappa_perturbations_and_controls(robust
     assert set(table["part"]) == {"dose", "responses", "controls", "jitter"} and set(table["embedding"]) == {ENCODER}
     assert 0 < cosine(table, "noise 25") < 1 and 0 < cosine(table, "shuffled_roi") < 1
     assert table.set_index("quantity")["value"]["kappa"] <= 1
-    assert "the study&#x27;s kappa" in robust.text or "the study's kappa" in robust.text
+    (caption,) = [caption for caption in robust.captions() if "kappa, one point" in caption]
+    assert "Means of this run: Random encoder" in caption
 
 
 def test_figures_of_robustness_say_what_they_are_of(robust):
