@@ -1,8 +1,8 @@
-"""Order of the files: the longest first, so that the processes that test (`make test`) end together; what needs the
-book comes last, when the first file has built it.
+"""Order of the files: the longest first, so that the processes that test (`make test`) end together.
 
-Each of three processes begins with one of the first three files and has another of the next three in hand until that
-one ends.
+Each process begins with one of the first files, and has one of the next as many in hand until that one ends. Of three,
+the first builds the book, the second tests what needs none, and the third waits for the book: three at once would hold
+up the book, and with it all that needs it.
 """
 
 from pathlib import Path
@@ -11,9 +11,10 @@ TESTS = Path(__file__).parent
 LONGEST = (
     "book/test_book.py",  # builds the book
     "workflow/test_workflow.py",
+    "book/test_commands.py",  # waits for it
     "test_notebooks.py",
-    "test_registry.py",  # short, since it waits for the book
     "workflow/test_clean_environment.py",
+    "book/test_every_page_on_a_desktop.py",
     "test_bank.py",
     "test_curation.py",
     "test_phantom.py",
@@ -26,10 +27,10 @@ LONGEST = (
     "test_loading.py",
     "workflow/test_code_hash.py",
 )
-WITH_BOOK = ("book/test_commands.py", "book/test_every_page_on_a_desktop.py", "book/test_every_page_on_a_phone.py")
+LAST = ("book/test_every_page_on_a_phone.py",)
 
 
 def pytest_collection_modifyitems(items):
     place = {TESTS / name: number for number, name in enumerate(LONGEST)}
-    place |= {TESTS / name: len(LONGEST) + 1 + number for number, name in enumerate(WITH_BOOK)}
+    place |= {TESTS / name: len(LONGEST) + 1 + number for number, name in enumerate(LAST)}
     items.sort(key=lambda item: place.get(item.path, len(LONGEST)))

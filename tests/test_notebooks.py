@@ -193,7 +193,19 @@ def execute(notebook, folder, given, fresh=False):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
 
 
-SHARED = AsyncKernelManager(kernel_name="python3")  # started by the first who needs it
+class Shared(AsyncKernelManager):
+    """A kernel that outlives those who talk to it. Papermill leaves their channels to it: each would knock at the
+    kernel's door ten times a second till the tests end."""
+
+    def client(self, **options):
+        self.talking = super().client(**options)
+        return self.talking
+
+    def hang_up(self):
+        self.talking.stop_channels()
+
+
+SHARED = Shared(kernel_name="python3")  # started by the first who needs it
 FORGET = """
 %reset -f in
 _first = globals().setdefault("_first", set(globals()))
@@ -207,11 +219,14 @@ def execute_shared(notebook, folder, given):
         run_sync(SHARED.start_kernel)(env={**os.environ, "PYTHONPATH": str(ROOT)})
     begin = f"{FORGET}__import__('os').chdir({str(folder)!r})"
     NotebookClient(new_notebook(cells=[new_code_cell(begin)]), km=SHARED).execute()
+    SHARED.hang_up()
     how = {"progress_bar": False, "kernel_name": "python3", "km": SHARED, "execution_timeout": 240}
     try:
         papermill.execute_notebook(notebook, folder / "executed.ipynb", given, **how)
     except papermill.PapermillExecutionError as error:
         return subprocess.CompletedProcess([], 1, stderr=str(error))
+    finally:
+        SHARED.hang_up()
     return subprocess.CompletedProcess([], 0, stderr="")
 
 
