@@ -124,13 +124,14 @@ def nodules(lidc: Annotations, scan_ids: pd.Index | None = None) -> tuple[pd.Dat
     readings = lidc.readings if scan_ids is None else lidc.readings[lidc.readings["scan_id"].isin(scan_ids)]
     if readings.empty:
         raise LidcError("no annotation in these scans")
-    rows = _boxes(lidc, readings).assign(cluster=0)
+    rows, clusters = _boxes(lidc, readings), np.zeros(len(readings), int)
     points, of = lidc.points[["x", "y", "z"]].to_numpy(float), lidc.points.groupby("annotation_id").indices
-    for scan_id, names in readings.groupby("scan_id").groups.items():
-        spacing, thickness = lidc.scans.loc[scan_id, ["pixel_spacing", "slice_thickness"]]
-        distances = contour_distances([points[of[name]] * (spacing, spacing, 1) for name in names], thickness)
-        rows.loc[names, "cluster"] = cluster(distances, thickness)
-    return _summary(rows, lidc.scans)
+    sizes = lidc.scans[["pixel_spacing", "slice_thickness"]].T.to_dict("list")
+    for scan_id, places in readings.groupby("scan_id").indices.items():
+        spacing, thickness = sizes[scan_id]
+        contours = [points[of[name]] * (spacing, spacing, 1) for name in readings.index[places]]
+        clusters[places] = cluster(contour_distances(contours, thickness), thickness)
+    return _summary(rows.assign(cluster=clusters), lidc.scans)
 
 
 def _refuse(problem: str, names: pd.Index) -> None:
