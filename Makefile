@@ -5,12 +5,12 @@
 # PROFILE=quick|released|full   what to run (workflow/config)
 # CORES=n                       cores to keep busy, all by default
 # PYTHON=python3.12             which interpreter makes the environment
-# TESTERS=n                     processes that test, 3 by default: they often wait for a kernel or a browser
+# TESTERS=n                     processes that test, 2 by default
 # TORCH=cpu|cuda|none           CPU build of torch (default), the CUDA build, or no imaging packages at all
 
 PROFILE ?= quick
 CORES ?= all
-TESTERS ?= 3
+TESTERS ?= 2
 PYTHON ?= python3
 TORCH ?= cpu
 

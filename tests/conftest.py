@@ -1,8 +1,7 @@
-"""Order of the files: the longest first, so that the processes that test (`make test`) end together.
+"""Order of the files: the longest first, so that the processes that test (`make test`) end together; what needs the
+book comes last, when the first file has built it.
 
-Each process begins with one of the first files, and has one of the next as many in hand until that one ends. Of three,
-the first builds the book, the second tests what needs none, and the third waits for the book: three at once would hold
-up the book, and with it all that needs it.
+Each process begins with one of the first two files and has the third or the fourth in hand until that one ends.
 """
 
 from pathlib import Path
@@ -11,10 +10,9 @@ TESTS = Path(__file__).parent
 LONGEST = (
     "book/test_book.py",  # builds the book
     "workflow/test_workflow.py",
-    "book/test_commands.py",  # waits for it
+    "test_registry.py",  # short, since it waits for the book
     "test_notebooks.py",
     "workflow/test_clean_environment.py",
-    "book/test_every_page_on_a_desktop.py",
     "test_bank.py",
     "test_curation.py",
     "test_phantom.py",
@@ -27,10 +25,10 @@ LONGEST = (
     "test_loading.py",
     "workflow/test_code_hash.py",
 )
-LAST = ("book/test_every_page_on_a_phone.py",)
+WITH_BOOK = ("book/test_commands.py", "book/test_every_page_on_a_desktop.py", "book/test_every_page_on_a_phone.py")
 
 
 def pytest_collection_modifyitems(items):
     place = {TESTS / name: number for number, name in enumerate(LONGEST)}
-    place |= {TESTS / name: len(LONGEST) + 1 + number for number, name in enumerate(LAST)}
+    place |= {TESTS / name: len(LONGEST) + 1 + number for number, name in enumerate(WITH_BOOK)}
     items.sort(key=lambda item: place.get(item.path, len(LONGEST)))

@@ -134,6 +134,7 @@ def visit(site, browser):
         @contextmanager
         def opened(name, width=1280, theme="light"):
             visit = spare.pop() if spare else watched(context.new_page())
+            visit.page.bring_to_front()  # Chromium draws a tab behind others once a second
             visit.page.set_viewport_size({"width": width, "height": 900})
             visit.page.emulate_media(color_scheme=theme)
             visit.status = visit.page.goto(f"{site}{name}", wait_until="load").status
