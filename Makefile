@@ -3,7 +3,7 @@
 # make pdf     the book, and all of it in one PDF; needs Chromium
 #
 # PROFILE=quick|released|full   what to run (workflow/config)
-# CORES=n                       cores to keep busy, all by default
+# CORES=n                       processes at a time, all by default
 # PYTHON=python3.12             which interpreter makes the environment
 # TESTERS=n                     processes that test, 2 by default
 # TORCH=cpu|cuda|none           CPU build of torch (default), the CUDA build, or no imaging packages at all

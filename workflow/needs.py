@@ -11,8 +11,8 @@ NETWORKS = ("2_embedding_extraction", "4_robustness", "5_saliency")  # stages th
 
 
 def cores(stage: str, cluster: bool) -> int:
-    """Cores of a page's job. On one machine pages that keep one core busy go side by side, beside one of a network."""
-    return 2 if cluster or stage in NETWORKS else 1
+    """Cores of a page's job. On one machine two pages that keep one core busy go side by side."""
+    return 2 if cluster or stage in ASKED else 1
 
 
 def of_page(stage: str, gpus: int) -> dict:

@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="quick", help="name of a file in workflow/config")
     parser.add_argument("--run", help="folder of the run, runs/<profile> by default")
-    parser.add_argument("--cores", default="all", help="cores to keep busy, on one machine")
+    parser.add_argument("--cores", default="all", help="processes at a time, on one machine")
     parser.add_argument("--cluster", choices=CLUSTERS, help="send the jobs there, as workflow/profiles says")
     parser.add_argument("--gpus", type=int, default=1, help="GPUs of a job that runs a network, on a cluster")
     chosen, options = parser.parse_known_args()
@@ -37,19 +37,11 @@ def main() -> None:
         plugins = [str(HERE / "plugins"), *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ["PYTHONPATH"] = os.pathsep.join(plugins)
     else:
-        command += ["--workflow-profile", str(PROFILES / "default"), "--cores", places(chosen.cores)]
+        command += ["--workflow-profile", str(PROFILES / "default"), "--cores", chosen.cores]
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait leave the core to other notebooks
     for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
         os.environ.setdefault(name, str(2**32))  # glibc keeps the memory of one layer for the next, not for the kernel
     os.execv(sys.executable, [*command, *options, "--config", *config])
-
-
-def places(cores: str) -> str:
-    """For how many cores pages are started at a time. Of all, one more than there are: pages often wait."""
-    if cores != "all":
-        return cores
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return str(there + 1)
 
 
 def hold(path: Path) -> int:
