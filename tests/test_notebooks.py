@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -794,7 +795,7 @@ def test_robustness_goes_from_patches_to_kappa_perturbations_and_controls(robust
     assert set(table["part"]) == {"dose", "responses", "controls", "jitter"} and set(table["embedding"]) == {ENCODER}
     assert 0 < cosine(table, "noise 25") < 1 and 0 < cosine(table, "shuffled_roi") < 1
     assert table.set_index("quantity")["value"]["kappa"] <= 1
-    (caption,) = [caption for caption in robust.captions() if "kappa, one point" in caption]
+    (caption,) = [each for each in map(unescape, robust.captions()) if "The study's kappa, one point" in each]
     assert "Means of this run: Random encoder" in caption
 
 
